@@ -1,0 +1,1 @@
+"""The text wing: documents, chunks, vectors, hits, passages. Imports no torch by itself."""
