@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
+from chunkwise.rag.chunking.pieces import Ruler, table_header
 from chunkwise.registry import Registry
-from chunkwise.types import Chunk, Document, Query, Span, TokenCounter
+from chunkwise.types import Block, Chunk, Document, Query, Span, TokenCounter, content_id
 
 
 class Chunker(Protocol):
@@ -16,7 +19,8 @@ class Chunker(Protocol):
     (`size`, `overlap`, `counter`, `segmenter`, `embedder`), and it declares those it uses.
 
     Attributes:
-        size: Most tokens of a chunk. A hard limit, repeated table header included.
+        size: Most tokens of a chunk. A hard limit, repeated table header included. Only a
+            single character that has more tokens by itself is longer.
         overlap: Tokens of the chunk before that a chunk repeats, at most.
         counter: Counts the tokens.
     """
@@ -35,7 +39,72 @@ class Chunker(Protocol):
 
 chunkers: Registry[Chunker] = Registry("chunkwise.rag.chunking", shared=("base", "pieces"))
 
+_MARKUP = re.compile(r"\A#{1,6}\s+|\s+#+\Z|\n\s*([=~^\"'+*-])\1+\s*\Z")
 
-def cut(document: Document, spans: Sequence[Span], counter: TokenCounter) -> list[Chunk]:
-    """Chunks of the spans: text, content id, tokens, headings in force, table header, pages."""
-    raise NotImplementedError
+
+def cut(
+    document: Document, spans: Sequence[Span], counter: TokenCounter, *, size: int | None = None
+) -> list[Chunk]:
+    """Chunks of the spans: text, content id, tokens, headings in force, table header, pages.
+
+    Args:
+        document: What was cut.
+        spans: Places of the chunks, in order.
+        counter: Counts their tokens.
+        size: Most tokens of a chunk and its repeated table header together; a header that does
+            not fit is left out. None: no limit.
+    """
+    ruler = Ruler(document, counter, size or 1)
+    headings = _Headings(document)
+    tables = [block for block in document.blocks if block.kind == "table"]
+    chunks = []
+    for span in spans:
+        text, tokens = document.text[span.start : span.end], ruler.count(*span)
+        header = _continued_header(document.text, tables, span.start)
+        if header and size is not None and counter.count(f"{header}\n{text}") > size:
+            header = ""
+        pages = _pages(document.pages, span)
+        above = headings.above(span.start)
+        chunks.append(Chunk(content_id(text), text, span, tokens, above, header, pages))
+    return chunks
+
+
+class _Headings:
+    """Headings in force at places of a document, asked for in text order or not."""
+
+    def __init__(self, document: Document) -> None:
+        blocks = [block for block in document.blocks if block.kind == "heading"]
+        self._starts = [block.start for block in blocks]
+        self._levels = [max(1, block.level) for block in blocks]
+        self._above: list[tuple[tuple[int, str], ...]] = [()]
+        for block, level in zip(blocks, self._levels, strict=True):
+            title = _MARKUP.sub("", document.text[block.start : block.end].strip())
+            self._above.append((*_outer(self._above[-1], level), (level, title)))
+
+    def above(self, start: int) -> tuple[str, ...]:
+        """Titles of the headings before `start`; a heading at `start` ends its equals."""
+        at = bisect.bisect_left(self._starts, start)
+        stack = self._above[at]
+        if at < len(self._starts) and self._starts[at] == start:
+            stack = _outer(stack, self._levels[at])
+        return tuple(title for _, title in stack)
+
+
+def _outer(stack: tuple[tuple[int, str], ...], level: int) -> tuple[tuple[int, str], ...]:
+    return tuple(entry for entry in stack if entry[0] < level)
+
+
+def _continued_header(text: str, tables: Sequence[Block], start: int) -> str:
+    at = bisect.bisect_right(tables, start, key=lambda block: block.start) - 1
+    if at < 0 or start >= tables[at].end:
+        return ""
+    rows, header_rows = tables[at].rows, tables[at].header_rows
+    header = table_header(text, rows, header_rows)
+    return header if header and start >= rows[header_rows - 1].end else ""
+
+
+def _pages(pages: Sequence[Span], span: Span) -> tuple[int, int] | None:
+    """First and last page, from 1, that shares a character with the span."""
+    first = bisect.bisect_right(pages, span.start, key=lambda page: page.end)
+    last = bisect.bisect_left(pages, span.end, key=lambda page: page.start)
+    return (first + 1, last) if first < last else None

@@ -8,7 +8,7 @@ from chunkwise.errors import ConfigError
 from chunkwise.registry import Registry
 from chunkwise.types import TokenCounter
 
-counters: Registry[TokenCounter] = Registry("chunkwise.rag.counting", shared=("base",))
+counters: Registry[TokenCounter] = Registry("chunkwise.rag.counting", shared=("base", "bert"))
 
 
 def named_counter(name: str) -> TokenCounter:
@@ -16,7 +16,7 @@ def named_counter(name: str) -> TokenCounter:
 
     Args:
         name: `minilm`, `words`, `chars`; or a path to a `tokenizer.json`, to a Hugging Face
-            folder that holds one, or to a `.tiktoken` file.
+            folder that holds one, or to a `.tiktoken` or `.tiktoken.gz` file.
 
     Raises:
         ConfigError: Neither a known name nor a path of those kinds.
@@ -25,10 +25,11 @@ def named_counter(name: str) -> TokenCounter:
     path = Path(name)
     if path.is_dir() or path.suffix == ".json":
         return counters.build({"name": "huggingface", "path": name})
-    if path.suffix == ".tiktoken":
+    if path.name.endswith((".tiktoken", ".tiktoken.gz")):
         return counters.build({"name": "tiktoken", "path": name})
     if path.exists():
         raise ConfigError(
-            f"Token counter {name!r}: a file must be a tokenizer.json or end in .tiktoken."
+            f"Token counter {name!r}: a file must be a tokenizer.json or end in .tiktoken or "
+            ".tiktoken.gz."
         )
     return counters.build(name)

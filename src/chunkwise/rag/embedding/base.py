@@ -5,4 +5,6 @@ from __future__ import annotations
 from chunkwise.registry import Registry
 from chunkwise.types import Embedder
 
-embedders: Registry[Embedder] = Registry("chunkwise.rag.embedding")
+embedders: Registry[Embedder] = Registry(
+    "chunkwise.rag.embedding", shared=("base", "bert", "folder")
+)

@@ -5,4 +5,6 @@ from __future__ import annotations
 from chunkwise.registry import Registry
 from chunkwise.types import Segmenter
 
-segmenters: Registry[Segmenter] = Registry("chunkwise.rag.sentences")
+segmenters: Registry[Segmenter] = Registry(
+    "chunkwise.rag.sentences", shared=("base", "guess", "languages", "lines", "marks", "periods")
+)

@@ -1,0 +1,6 @@
+"""`python -m chunkwise`."""
+
+from chunkwise.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The Typer application and what all commands share: the corpus, settings, output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from chunkwise import __version__, config
+from chunkwise.errors import ConfigError
+from chunkwise.pipeline.corpus import DEFAULT_FOLDER, Corpus, open_corpus
+
+app = typer.Typer(
+    name="chunkwise",
+    help="Cited answers from your own documents, offline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+CorpusOption = Annotated[
+    Path, typer.Option("--corpus", "-c", help="The corpus folder.", envvar="CHUNKWISE_CORPUS")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="Any setting; see `chunkwise config`. Repeatable."
+    ),
+]
+PathOption = Annotated[
+    list[str] | None,
+    typer.Option("--path", metavar="GLOB", help="Only documents whose name matches. Repeatable."),
+]
+MetaOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--meta", metavar="KEY=VALUE", help="Only documents with this metadata. Repeatable."
+    ),
+]
+DEFAULT_CORPUS = Path(DEFAULT_FOLDER)
+
+
+def out() -> Console:
+    """The console for people, on standard output."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def err() -> Console:
+    """The console for progress and warnings, on standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def open_with(corpus: Path, sets: list[str] | None, **flags: Any) -> Corpus:
+    """The corpus with settings from `--set` and from flags; flags win."""
+    arguments = {key: config.parse_value(key, value, "--set") for key, value in _pairs(sets)}
+    for key, value in flags.items():
+        if value is not None:
+            text = isinstance(value, str)
+            arguments[key] = config.parse_value(key, value, f"--{key}") if text else value
+    return open_corpus(corpus, **arguments)
+
+
+def metadata(pairs: list[str] | None) -> dict[str, str]:
+    """`--meta KEY=VALUE` as a dictionary."""
+    return dict(_split(pair, "--meta") for pair in pairs or ())
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on one line of standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def _pairs(sets: list[str] | None) -> list[tuple[str, str]]:
+    found = [_split(pair, "--set") for pair in sets or ()]
+    for key, _ in found:
+        config.known(key, "--set")
+    return found
+
+
+def _split(pair: str, flag: str) -> tuple[str, str]:
+    key, equals, value = pair.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{flag} wants KEY=VALUE, got {pair!r}.")
+    return key.strip(), value
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"chunkwise {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,146 @@
+"""Commands that look: chunk, config, models."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from chunkwise import config
+from chunkwise.cli.app import (
+    DEFAULT_CORPUS,
+    CorpusOption,
+    JsonOption,
+    SetOption,
+    app,
+    open_with,
+    out,
+    print_json,
+)
+from chunkwise.pipeline.parts import Parts
+from chunkwise.rag.chunking import cut
+from chunkwise.rag.embedding import embedders
+from chunkwise.types import Chunk
+
+
+@app.command()
+def chunk(
+    file: Annotated[Path, typer.Argument(help="The file to cut.")],
+    chunker: Annotated[str | None, typer.Option(help="How to cut.")] = None,
+    size: Annotated[int | None, typer.Option(help="Most tokens of a chunk.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Tokens repeated.")] = None,
+    counter: Annotated[str | None, typer.Option(help="Whose tokens are counted.")] = None,
+    text_out: Annotated[
+        Path | None, typer.Option("--text-out", help="Write the parsed text here.")
+    ] = None,
+    corpus: CorpusOption = DEFAULT_CORPUS,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how a file is cut, without adding it. Offsets count characters of the parsed text."""
+    flags = {"chunker": chunker, "size": size, "overlap": overlap, "counter": counter}
+    with open_with(corpus, sets, **flags) as opened:
+        document = opened.parse(file)
+        spans = opened.parts.chunker.split(document)
+        chunks = cut(document, spans, opened.parts.counter, size=opened.settings.size)
+    if text_out is not None:
+        text_out.write_text(document.text, encoding="utf-8", newline="")
+    for number, piece in enumerate(chunks, 1):
+        if as_json:
+            print_json(chunk_dict(piece))
+        else:
+            place = f"{piece.span.start}-{piece.span.end}, {piece.tokens} tokens"
+            out().print(f"[bold]{number}[/bold] [dim]{place}[/dim]")
+            out().print(piece.text + "\n", markup=False)
+
+
+@app.command("config")
+def show_config(
+    corpus: CorpusOption = DEFAULT_CORPUS, sets: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Show the settings in force and where each comes from."""
+    with open_with(corpus, sets) as opened:
+        resolved = opened.resolved
+    rows = [
+        {
+            "name": name,
+            "value": getattr(resolved.settings, name),
+            "source": resolved.sources[name],
+            "reason": resolved.reasons.get(name, ""),
+        }
+        for name in config.FIELDS
+    ]
+    if as_json:
+        print_json({"settings": rows})
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("setting", "value", "from", "why"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(row["name"], repr(row["value"]), row["source"], row["reason"])
+    out().print(table)
+
+
+@app.command()
+def models(
+    corpus: CorpusOption = DEFAULT_CORPUS, sets: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Show which models can be used here: embedders, and those of the server that is set."""
+    with open_with(corpus, sets) as opened:
+        settings = opened.settings
+        rows = [_embedder_row(name, settings) for name in embedders.own]
+        if settings.base_url:
+            rows += [{"name": m, "kind": "remote", "ready": True} for m in _remote(opened.parts)]
+    if as_json:
+        print_json({"models": rows})
+        return
+    for row in rows:
+        ready = "[green]ready[/green]" if row["ready"] else f"[yellow]{row['missing']}[/yellow]"
+        mark = "*" if row.get("in_use") else " "
+        out().print(f"{mark} {row['name']:<24}{row['kind']:<10}{ready}")
+    if not settings.base_url:
+        out().print(
+            "No server is set: answers are verbatim sentences. See `base_url`.", style="dim"
+        )
+
+
+def chunk_dict(piece: Chunk) -> dict[str, Any]:
+    """A chunk as JSON shows it."""
+    return {
+        "id": piece.id,
+        "start": piece.span.start,
+        "end": piece.span.end,
+        "text": piece.text,
+        "tokens": piece.tokens,
+        "headings": list(piece.headings),
+        "header": piece.header,
+        "page": piece.pages[0] if piece.pages else None,
+    }
+
+
+def _embedder_row(name: str, settings: config.Settings) -> dict[str, Any]:
+    spec = settings.embedder
+    used = name == (spec if isinstance(spec, str) else spec.get("name"))
+    missing = ""
+    if name == "encoder" and importlib.util.find_spec("torch") is None:
+        missing = 'pip install "chunkwise[llm]"'
+    if name == "openai" and not settings.base_url:
+        missing = "set base_url"
+    return {
+        "name": name,
+        "kind": "embedder",
+        "ready": not missing,
+        "missing": missing,
+        "in_use": used,
+    }
+
+
+def _remote(parts: Parts) -> list[str]:
+    from chunkwise.llm.remote import RemoteModel
+
+    s = parts.settings
+    with RemoteModel(s.base_url, s.model or "any", timeout_s=s.request_timeout_s) as server:
+        return server.models()

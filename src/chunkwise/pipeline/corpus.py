@@ -1,0 +1,315 @@
+"""`chunkwise.open(folder)`: one corpus, from documents to cited answers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from chunkwise import config
+from chunkwise.errors import ConfigError, DocumentError, StoreError
+from chunkwise.pipeline.ask import Ask
+from chunkwise.pipeline.ingest import Ingest, IngestReport, Progress
+from chunkwise.pipeline.parts import Parts
+from chunkwise.rag.parsing.files import document_name
+from chunkwise.rag.parsing.worker import Job, Limits, ParserPool
+from chunkwise.store import Changes, DocumentInfo, Problem, Stats, Store
+from chunkwise.types import Answer, Document, Filter, Hit, Query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DEFAULT_FOLDER = ".chunkwise"
+RECIPE_KEY = "recipe"
+
+
+class Corpus:
+    """Documents, chunks and vectors in one folder, and questions over them.
+
+    Use it as a context manager, or call `close`. Several processes may read one folder while
+    one writes.
+
+    Args:
+        folder: The corpus folder; made by the first `add`.
+        **settings: Any of `chunkwise.config.Settings`.
+
+    Raises:
+        ConfigError: An unknown setting or a bad value.
+        StoreError: The folder holds a damaged corpus, or one of a newer version.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] = DEFAULT_FOLDER, **settings: Any) -> None:
+        self.folder = Path(folder)
+        self._arguments = settings
+        self._store: Store | None = None
+        self.resolved = config.load(
+            self.folder, recipe=self._stored_recipe(), arguments=self._arguments
+        )
+        self.parts = Parts(self.resolved.settings)
+
+    @property
+    def settings(self) -> config.Settings:
+        """The settings in force, with no `auto` left."""
+        return self.resolved.settings
+
+    @property
+    def store(self) -> Store:
+        """The corpus on disk, opened on first use.
+
+        Raises:
+            StoreError: There is none yet, or it cannot be opened.
+        """
+        if self._store is None:
+            self._store = Store.open(self.folder)
+        return self._store
+
+    def add(
+        self,
+        *paths: str | os.PathLike[str],
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        prune: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IngestReport:
+        """Add or update files and folders; what has not changed is not read again.
+
+        Each document is committed as a whole: what was added stays when the rest is stopped.
+
+        Args:
+            *paths: Files and folders. A document is named by its path from the folder that
+                holds the corpus, or by its absolute path when it lies elsewhere.
+            include: Glob patterns; only files that match one are taken.
+            exclude: Glob patterns; files that match one are left out.
+            prune: Remove documents below `paths` whose files are gone.
+            progress: Called after each document.
+
+        Raises:
+            CorpusLockedError: Another process is writing.
+            IndexMismatchError: The corpus was embedded with another embedder.
+        """
+        if not paths:
+            raise ConfigError("Nothing to add: name at least one file or folder.")
+        if self._store is None:
+            self._store = Store.open(self.folder, create=True)
+        with self.store.writing(self.settings.lock_wait_s):
+            self._remember_recipe()
+            return self._ingest().run(
+                [Path(p) for p in paths],
+                include=include,
+                exclude=exclude,
+                prune=prune,
+                progress=progress,
+            )
+
+    def embed(self, *, progress: Callable[[Progress], None] | None = None) -> int:
+        """Make the vectors that are missing for the embedder in force; returns how many.
+
+        Run it after the embedder was changed. It goes on where it was stopped.
+        """
+        with self.store.writing(self.settings.lock_wait_s):
+            count = self._ingest().embed_missing(progress=progress)
+            self._write_recipe(config.recipe_of(self.settings))
+        return count
+
+    def remove(self, *names: str) -> Changes:
+        """Remove documents by name; a name may be a glob pattern, or a path to the file.
+
+        Raises:
+            DocumentError: A name matches no document; nothing is removed then.
+        """
+        found = [name for given in names for name in self._matching(given)]
+        with self.store.writing(self.settings.lock_wait_s):
+            return self.store.remove(list(dict.fromkeys(found)))
+
+    def documents(self, filter: Filter | None = None) -> list[DocumentInfo]:
+        """The documents of the corpus, by name."""
+        return self.store.documents(filter or Filter())
+
+    def document(self, name: str) -> Document:
+        """One document as it was parsed: the text that all its offsets count.
+
+        Raises:
+            DocumentError: There is none of that name.
+        """
+        (found, *_) = self._matching(name)
+        return self.store.load(found)
+
+    def parse(self, path: str | os.PathLike[str]) -> Document:
+        """A file as it would be parsed, without adding it.
+
+        Raises:
+            DocumentError: It cannot be read.
+        """
+        job = Job(self._name_of(os.fspath(path)), os.fspath(path))
+        with ParserPool(1, self._limits()) as pool:
+            (parsed,) = pool.parse_all([job])
+        if parsed.document is None:
+            raise DocumentError(os.fspath(path), parsed.error or "gave no document")
+        return parsed.document
+
+    def search(
+        self,
+        question: str,
+        k: int = 10,
+        *,
+        paths: Iterable[str] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> list[Hit]:
+        """At most `k` hits, best first.
+
+        Args:
+            question: What to look for; any text.
+            k: Most hits.
+            paths: Glob patterns over document names; only documents that match one answer.
+            metadata: Pairs that a document's metadata must hold.
+        """
+        if k < 1:
+            raise ConfigError(f"`k` must be at least 1, got {k!r}.")
+        return self._ask.search(self._query(question, paths, metadata), k)
+
+    def ask(
+        self,
+        question: str,
+        *,
+        paths: Iterable[str] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """A cited answer, or one that says that nothing was found."""
+        *_, answer = self.stream(question, paths=paths, metadata=metadata)
+        if not isinstance(answer, Answer):
+            raise AssertionError("an answerer ended without an answer")
+        return answer
+
+    def stream(
+        self,
+        question: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        paths: Iterable[str] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> Iterator[str | Answer]:
+        """Pieces of an answer as they come, and last the `Answer` with its citations.
+
+        Args:
+            question: The question.
+            history: Questions and answers before it, oldest first.
+            paths: As in `search`.
+            metadata: As in `search`.
+        """
+        return self._ask.stream(self._query(question, paths, metadata), history)
+
+    def stats(self) -> Stats:
+        """How much there is of what, and bytes on disk."""
+        return self.store.stats()
+
+    def check(self) -> list[Problem]:
+        """Everything that is wrong with the corpus on disk; an empty list when nothing is."""
+        return self.store.check()
+
+    def repair(self) -> list[str]:
+        """Put right what can be; says what was done. Text is never dropped."""
+        with self.store.writing(self.settings.lock_wait_s):
+            return self.store.repair()
+
+    def close(self) -> None:
+        """Close files; a later call opens them again."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        self.__dict__.pop("_ask", None)
+
+    def __enter__(self) -> Corpus:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @functools.cached_property
+    def _ask(self) -> Ask:
+        return Ask(self.store, self.parts)
+
+    def _query(
+        self, question: str, paths: Iterable[str], metadata: Mapping[str, str] | None
+    ) -> Query:
+        if not question.strip():
+            raise ConfigError("The question is empty.")
+        return Query(question, Filter(tuple(paths), dict(metadata or {})))
+
+    def _ingest(self) -> Ingest:
+        s = self.settings
+        return Ingest(
+            self.store,
+            root=self.folder.resolve().parent,
+            chunker=self.parts.chunker,
+            counter=self.parts.counter,
+            embedder=self.parts.embedder,
+            recipe=self.parts.recipe(),
+            context_tokens=s.context_tokens,
+            workers=s.workers,
+            limits=self._limits(),
+        )
+
+    def _limits(self) -> Limits:
+        s = self.settings
+        return Limits(s.parse_timeout_s, s.parse_memory_mb * 2**20, s.max_file_mb * 2**20)
+
+    def _stored_recipe(self) -> dict[str, Any]:
+        """The recipe the corpus was made with; empty when there is no corpus yet."""
+        if not Store.exists(self.folder):
+            return {}
+        text = self.store.setting(RECIPE_KEY)
+        return {} if text is None else dict(json.loads(text))
+
+    def _remember_recipe(self) -> None:
+        """The first `add` fixes the recipe of the corpus; a later one may change how it cuts."""
+        stored, new = self._stored_recipe(), config.recipe_of(self.settings)
+        if stored and stored["embedder"] != new["embedder"]:
+            raise ConfigError(
+                f"This corpus is embedded with {stored['embedder']!r}, not {new['embedder']!r}. "
+                f"Change it with `chunkwise embed --embedder {_name(new['embedder'])}`, which "
+                "keeps documents and chunks."
+            )
+        if stored != new:
+            self._write_recipe(new)
+
+    def _write_recipe(self, recipe: Mapping[str, Any]) -> None:
+        self.store.put_setting(RECIPE_KEY, json.dumps(dict(recipe), sort_keys=True))
+
+    def _matching(self, given: str) -> list[str]:
+        """Names of documents meant by a name, a path to a file, or a pattern."""
+        for name in (given, self._name_of(given)):
+            if self.store.info(name) is not None:
+                return [name]
+        found = [info.name for info in self.store.documents(Filter(paths=(given,)))]
+        if not found:
+            raise DocumentError(given, "no such document in the corpus; see `chunkwise ls`")
+        return found
+
+    def _name_of(self, path: str) -> str:
+        return document_name(Path(path), self.folder.resolve().parent)
+
+
+def _name(spec: object) -> str:
+    return str(spec.get("name")) if isinstance(spec, Mapping) else str(spec)
+
+
+def open_corpus(folder: str | os.PathLike[str] = DEFAULT_FOLDER, **settings: Any) -> Corpus:
+    """Open the corpus in a folder; the first `add` makes it.
+
+    Args:
+        folder: The corpus folder.
+        **settings: Any of `chunkwise.config.Settings`, e.g. `size=300`, `chunker="sentence"`.
+    """
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{folder}: is a file; a corpus is a folder.")
+    return Corpus(path, **settings)

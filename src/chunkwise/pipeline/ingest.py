@@ -1,0 +1,437 @@
+"""From files to a searchable corpus: walk, parse, cut, embed, store.
+
+What has not changed is not done again: a file of known size and time is not read, one of known
+bytes is not parsed, a known text is not embedded. When only the chunker has changed, documents
+are cut again from their stored text; when only the embedder has, they are not cut again.
+Documents are stored in batches, each in one transaction, so a run that is killed keeps what it
+stored, and the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chunkwise.errors import ChunkwiseError
+from chunkwise.rag.chunking import Chunker, cut
+from chunkwise.rag.parsing.files import Skipped, document_name, walk
+from chunkwise.rag.parsing.worker import Job, Limits, Parsed, ParserPool
+from chunkwise.store import Changes, DocumentInfo, Prepared, Store
+from chunkwise.types import Chunk, Document, Embedder, TokenCounter, content_id
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_FRESH_NS = 2_000_000_000  # a file may change once more within its time stamp's grain
+_TARGET_S = 2.0  # time between commits, so that little is lost when a run is stopped
+_MIN_CHUNKS, _MAX_CHUNKS = 64, 8192
+_MAX_CHARS = 8_000_000
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        done: Documents dealt with.
+        total: Documents there are.
+        name: The last one.
+    """
+
+    done: int
+    total: int
+    name: str
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What a run did.
+
+    Attributes:
+        added: Documents that are new.
+        updated: Documents that were stored anew.
+        unchanged: Documents that were as they are.
+        removed: Documents whose files are gone.
+        failed: Names and reasons of those that could not be read; what was stored of them stays.
+        warnings: What could not be read inside of documents.
+        chunks: What became of the chunks of the documents that were stored or removed.
+        embedded: Texts that were embedded.
+        seconds: Time by stage: `parse` (waiting for parsers), `cut`, `embed`, `store`, `total`.
+    """
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    chunks: Changes = field(default_factory=Changes)
+    embedded: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def embedded_form(chunk: Chunk, context: str) -> str:
+    """What is embedded for a chunk: its context, a line break, its text."""
+    return f"{context}\n{chunk.text}" if context else chunk.text
+
+
+def context_of(
+    headings: Sequence[str], header: str, *, max_tokens: int, counter: TokenCounter
+) -> str:
+    """Headings and table header in front of an embedded text.
+
+    Outer headings are left out first, then the header; a last heading that is too long is cut
+    off.
+
+    Args:
+        headings: Outermost first.
+        header: Header rows of the table that the chunk continues, or empty.
+        max_tokens: Most tokens; 0: no context.
+        counter: Counts them.
+    """
+    if max_tokens <= 0:
+        return ""
+    for tail in ([header] if header else [], []):
+        for first in range(len(headings) + (not tail)):
+            lines = [" > ".join(headings[first:]), *tail]
+            context = "\n".join(line for line in lines if line)
+            if counter.count(context) <= max_tokens:
+                return context
+            if first == len(headings) - 1 and not tail:
+                starts = counter.starts(context)
+                return context[: int(starts[max_tokens])].rstrip()
+    return ""
+
+
+class Ingest:
+    """Puts documents into a store.
+
+    Args:
+        store: Where they go.
+        root: Names of documents are paths relative to this folder; None: as given.
+        chunker: Cuts documents.
+        counter: The chunker's.
+        embedder: Makes vectors; None: none are made.
+        recipe: One fingerprint a stage: `parse`, `chunk`, `embed`.
+        context_tokens: Most tokens of headings and table header embedded before a text.
+        workers: Processes that parse.
+        limits: What one file may take.
+        parsers: Makes the parsers of a run; by default a `ParserPool`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        chunker: Chunker,
+        counter: TokenCounter,
+        embedder: Embedder | None,
+        recipe: Mapping[str, str],
+        root: Path | None = None,
+        context_tokens: int = 32,
+        workers: int = 2,
+        limits: Limits | None = None,
+        parsers: Callable[[], ParserPool] | None = None,
+    ) -> None:
+        self.store, self.root = store, root
+        self.chunker, self.counter, self.embedder = chunker, counter, embedder
+        self.recipe = dict(recipe)
+        self.report = IngestReport()
+        self._parsers = parsers or functools.partial(ParserPool, workers, limits)
+        self._batch_chunks = _MIN_CHUNKS * 8
+        self._context = functools.lru_cache(maxsize=256)(
+            functools.partial(context_of, max_tokens=context_tokens, counter=counter)
+        )
+
+    def run(
+        self,
+        paths: Iterable[Path | str],
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        prune: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IngestReport:
+        """Bring the store up to date with files and folders.
+
+        When it is stopped, by Ctrl-C or an error, the batch at hand is left out and what was
+        stored before stays; `self.report` then says what was done.
+
+        Args:
+            paths: Files and folders.
+            include: Glob patterns that files of folders must match; empty: all do.
+            exclude: Glob patterns that files and folders must not match.
+            prune: Remove documents below `paths` whose files are gone.
+            progress: Called after each document.
+        """
+        self.report, started = IngestReport(), time.perf_counter()
+        given = [Path(path) for path in paths]
+        try:
+            with self.store.writing():
+                options = {"include": include, "exclude": exclude}
+                found = walk(given, root=self.root, leave_out=[self.store.folder], **options)
+                jobs = self._jobs(found, prune)
+                self._store(self._prepared(jobs), len(jobs), progress)
+                if prune:
+                    self._prune(given)
+        finally:
+            self.report.seconds["total"] = time.perf_counter() - started
+        return self.report
+
+    def embed_missing(self, *, progress: Callable[[Progress], None] | None = None) -> int:
+        """Make the vectors that documents lack, from their stored chunks; gives how many.
+
+        Goes on where it was stopped. At its end vectors of other embedders are dropped.
+        """
+        if self.embedder is None:
+            raise ChunkwiseError("There is no embedder to embed with.")
+        self.report, started = IngestReport(), time.perf_counter()
+        with self.store.writing():
+            lacking = set(self.store.lacking_vectors(self.embedder.fingerprint))
+            wanted = self.recipe.get("embed")
+            stale = [
+                info
+                for info in self.store.documents()
+                if info.name in lacking or info.recipe.get("embed") != wanted
+            ]
+            again = (self._embedded_again(info) for info in stale)
+            self._store(((p.document.name, p) for p in again), len(stale), progress)
+            self.store.drop_vectors(keep=self.embedder.fingerprint)
+        self.report.seconds["total"] = time.perf_counter() - started
+        return self.report.embedded
+
+    def _jobs(self, found: Iterable[Job | Skipped], prune: bool) -> list[Job]:
+        jobs = []
+        for item in found:
+            if isinstance(item, Job):
+                jobs.append(item)
+            elif not (prune and self._is_gone(item.name) and self.store.info(item.name)):
+                self.report.failed.append((item.name, item.error))
+        return jobs
+
+    def _prepared(self, jobs: Sequence[Job]) -> Iterator[tuple[str, Prepared | None]]:
+        """Each job's document, ready to be stored; None: nothing to store."""
+        with self._parsers() as pool:
+            known = _KnownHashes(self.store, self.recipe)
+            unread: list[Job] = []
+            for job in jobs:
+                info = self.store.info(job.name)
+                if info is None or not self._is_parsed(job, info):
+                    unread.append(job)
+                    continue
+                yield job.name, self._made_again(info)
+            results = pool.parse_all(unread, known=known)
+            for parsed in _timed(results, self.report.seconds, "parse"):
+                yield parsed.name, self._from_parser(parsed)
+
+    def _is_parsed(self, job: Job, info: DocumentInfo) -> bool:
+        """Whether size and time say that the file is as it was parsed."""
+        try:
+            status = os.stat(job.path)
+        except OSError:
+            return False  # the parser says what is wrong
+        same = (status.st_size, status.st_mtime_ns) == (info.size_bytes, info.mtime_ns)
+        return same and info.recipe.get("parse") == self.recipe.get("parse")
+
+    def _from_parser(self, parsed: Parsed) -> Prepared | None:
+        report = self.report
+        mtime_ns = 0 if time.time_ns() - parsed.mtime_ns < _FRESH_NS else parsed.mtime_ns
+        if parsed.unchanged and (info := self.store.info(parsed.name)) is not None:
+            size = parsed.size_bytes
+            if (info.size_bytes, info.mtime_ns) != (size, mtime_ns):
+                self.store.touch(parsed.name, size_bytes=size, mtime_ns=mtime_ns)
+                info = dataclasses.replace(info, size_bytes=size, mtime_ns=mtime_ns)
+            return self._made_again(info)
+        if parsed.document is None:
+            report.failed.append((parsed.name, parsed.error or "gave no document"))
+            return None
+        report.warnings += [f"{parsed.name}: {warning}" for warning in parsed.document.warnings]
+        return self._cut(
+            _without_surrogates(parsed.document),
+            source_hash=parsed.source_hash,
+            size_bytes=parsed.size_bytes,
+            mtime_ns=mtime_ns,
+        )
+
+    def _made_again(self, info: DocumentInfo) -> Prepared | None:
+        """A stored document cut or embedded anew, as its recipe demands; None: it is up to date."""
+        changed = {stage for stage, made in self.recipe.items() if info.recipe.get(stage) != made}
+        if not changed:
+            self.report.unchanged += 1
+            return None
+        if "chunk" not in changed:
+            return self._embedded_again(info)
+        return self._cut(
+            self.store.load(info.name),
+            source_hash=info.source_hash,
+            size_bytes=info.size_bytes,
+            mtime_ns=info.mtime_ns,
+        )
+
+    def _embedded_again(self, info: DocumentInfo) -> Prepared:
+        return self._prepare(
+            self.store.load(info.name),
+            self.store.chunks(info.name),
+            source_hash=info.source_hash,
+            size_bytes=info.size_bytes,
+            mtime_ns=info.mtime_ns,
+        )
+
+    def _cut(
+        self, document: Document, *, source_hash: str, size_bytes: int, mtime_ns: int
+    ) -> Prepared:
+        started = time.perf_counter()
+        spans = self.chunker.split(document)
+        chunks = cut(document, spans, self.counter, size=self.chunker.size)
+        self._spent("cut", started)
+        return self._prepare(
+            document, chunks, source_hash=source_hash, size_bytes=size_bytes, mtime_ns=mtime_ns
+        )
+
+    def _prepare(
+        self,
+        document: Document,
+        chunks: Sequence[Chunk],
+        *,
+        source_hash: str,
+        size_bytes: int,
+        mtime_ns: int,
+    ) -> Prepared:
+        ids = [] if self.embedder is None else [content_id(self._form(c)) for c in chunks]
+        return Prepared(document, chunks, ids, self.recipe, source_hash, size_bytes, mtime_ns)
+
+    def _form(self, chunk: Chunk) -> str:
+        return embedded_form(chunk, self._context(chunk.headings, chunk.header))
+
+    def _store(
+        self,
+        prepared: Iterable[tuple[str, Prepared | None]],
+        total: int,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        """Store documents in batches bounded by chunks and characters."""
+        batch: list[Prepared] = []
+        num_chunks = num_chars = 0
+        for done, (name, item) in enumerate(prepared, 1):
+            if item is not None:
+                batch.append(item)
+                num_chunks += len(item.chunks)
+                num_chars += len(item.document.text)
+            if num_chunks >= self._batch_chunks or num_chars >= _MAX_CHARS:
+                self._commit(batch)
+                batch, num_chunks, num_chars = [], 0, 0
+            if progress is not None:
+                progress(Progress(done, total, name))
+        if batch:
+            self._commit(batch)
+
+    def _commit(self, batch: Sequence[Prepared]) -> None:
+        """Embed what is new in a batch, and store all of it."""
+        started = time.perf_counter()
+        vectors = self._embed(batch)
+        self._spent("embed", started)
+        storing = time.perf_counter()
+        fingerprint = "" if self.embedder is None else self.embedder.fingerprint
+        num_new = sum(self.store.info(item.document.name) is None for item in batch)
+        self.report.chunks += self.store.replace(batch, vectors, fingerprint=fingerprint)
+        self.report.added += num_new
+        self.report.updated += len(batch) - num_new
+        self.report.embedded += len(vectors)
+        self._spent("store", storing)
+        num_chunks = sum(len(item.chunks) for item in batch)
+        rate = num_chunks / max(time.perf_counter() - started, 1e-3)
+        self._batch_chunks = int(min(max(rate * _TARGET_S, _MIN_CHUNKS), _MAX_CHUNKS))
+
+    def _embed(self, batch: Sequence[Prepared]) -> dict[str, NDArray[np.float32]]:
+        """Vectors of the forms that have none yet, each once."""
+        if self.embedder is None:
+            return {}
+        chunks = {
+            key: chunk
+            for item in batch
+            for key, chunk in zip(item.embed_ids, item.chunks, strict=True)
+        }
+        missing = self.store.missing_vectors(chunks, self.embedder.fingerprint)
+        keys = [key for key in chunks if key in missing]
+        if not keys:
+            return {}
+        vectors = self.embedder.embed([self._form(chunks[key]) for key in keys])
+        return dict(zip(keys, vectors, strict=True))
+
+    def _prune(self, given: Sequence[Path]) -> None:
+        """Remove documents below the given paths whose files are gone."""
+        tops = [document_name(path, self.root) for path in given]
+        gone = [
+            info.name
+            for info in self.store.documents()
+            if any(_is_below(info.name, top) for top in tops) and self._is_gone(info.name)
+        ]
+        if gone:
+            self.report.chunks += self.store.remove(gone)
+            self.report.removed += len(gone)
+
+    def _is_gone(self, name: str) -> bool:
+        return not os.path.lexists(os.path.join(self.root or "", name))
+
+    def _spent(self, stage: str, started: float) -> None:
+        spent = time.perf_counter() - started
+        self.report.seconds[stage] = self.report.seconds.get(stage, 0.0) + spent
+
+
+class _KnownHashes(Mapping[str, str]):
+    """Hash of each document's source, looked up when asked for; none if it must be parsed anew."""
+
+    def __init__(self, store: Store, recipe: Mapping[str, str]) -> None:
+        self._store, self._recipe = store, recipe
+
+    def __getitem__(self, name: str) -> str:
+        info = self._store.info(name)
+        if info is None or info.recipe.get("parse") != self._recipe.get("parse"):
+            raise KeyError(name)
+        return info.source_hash
+
+    def __iter__(self) -> Iterator[str]:
+        return (info.name for info in self._store.documents())
+
+    def __len__(self) -> int:
+        return len(self._store.documents())
+
+
+def _timed(items: Iterable[T], seconds: dict[str, float], stage: str) -> Iterator[T]:
+    """The items, with the time that was waited for them added up."""
+    iterator = iter(items)
+    while True:
+        started = time.perf_counter()
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        finally:
+            seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
+        yield item
+
+
+def _without_surrogates(document: Document) -> Document:
+    """The document with half surrogate pairs, which are no text, replaced one for one."""
+    text, count = _SURROGATES.subn("\ufffd", document.text)
+    if not count:
+        return document
+    _log.info("%s: %d half surrogate pairs replaced by U+FFFD", document.name, count)
+    return dataclasses.replace(document, text=text)
+
+
+def _is_below(name: str, top: str) -> bool:
+    return top == "." or name == top or name.startswith(f"{top.rstrip('/')}/")

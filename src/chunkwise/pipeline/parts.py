@@ -1,0 +1,157 @@
+"""The algorithms that the settings name, each built once, on first use."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from chunkwise.config import Settings
+from chunkwise.errors import ConfigError
+from chunkwise.prompting import answer_prompt, passage_cost
+from chunkwise.rag.answering import Answerer, answerers
+from chunkwise.rag.chunking import Chunker, chunkers
+from chunkwise.rag.counting import named_counter
+from chunkwise.rag.embedding import embedders
+from chunkwise.rag.reranking import Reranker, rerankers
+from chunkwise.rag.retrieval import Retriever, retrievers
+from chunkwise.rag.selection import Selector, selectors
+from chunkwise.rag.sentences import segmenters
+from chunkwise.registry import Spec
+from chunkwise.types import Embedder, LanguageModel, SamplingParams, Segmenter, TokenCounter
+
+if TYPE_CHECKING:
+    from chunkwise.store import Store
+
+
+class Parts:
+    """Algorithms for one corpus. Nothing is imported or loaded before it is asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @functools.cached_property
+    def counter(self) -> TokenCounter:
+        """Counts tokens."""
+        return named_counter(self.settings.counter)
+
+    @functools.cached_property
+    def segmenter(self) -> Segmenter:
+        """Finds sentences."""
+        return segmenters.build(self.settings.segmenter)
+
+    @functools.cached_property
+    def embedder(self) -> Embedder:
+        """Makes vectors."""
+        options = {
+            "base_url": self.settings.base_url,
+            "api_key_env": self._key_env,
+            "timeout_s": self.settings.request_timeout_s,
+        }
+        return embedders.build(self.settings.embedder, **options)
+
+    @functools.cached_property
+    def chunker(self) -> Chunker:
+        """Cuts documents."""
+        spec, s = self.settings.chunker, self.settings
+        parts: dict[str, Any] = {"size": s.size, "overlap": s.overlap, "counter": self.counter}
+        fields = chunkers.options(_name(spec))
+        if "segmenter" in fields:
+            parts["segmenter"] = self.segmenter
+        if "embedder" in fields:
+            parts["embedder"] = self.embedder
+        return chunkers.build(spec, **parts)
+
+    @functools.cached_property
+    def model(self) -> LanguageModel:
+        """The remote language model.
+
+        Raises:
+            ConfigError: None is set.
+        """
+        from chunkwise.llm.remote import RemoteModel
+
+        s = self.settings
+        if not (s.base_url and s.model):
+            raise ConfigError(
+                "No language model is set: give `base_url` (an OpenAI-compatible server, up to "
+                "/v1) and `model`, or use the answerer 'extractive'."
+            )
+        return RemoteModel(s.base_url, s.model, self._key_env, timeout_s=s.request_timeout_s)
+
+    def answerer(self, history: Sequence[tuple[str, str]] = ()) -> Answerer:
+        """Answers from hits; `history` is what was asked and answered before, oldest first."""
+        spec, s = self.settings.answerer, self.settings
+        fields = answerers.options(_name(spec))
+        parts: dict[str, Any] = {"segmenter": self.segmenter}
+        if "model" in fields:
+            parts["model"] = self.model
+            parts["build_prompt"] = functools.partial(answer_prompt, history=history)
+            parts["sampling"] = SamplingParams(max_tokens=s.max_tokens)
+        if "embedder" in fields and not self.embedder.is_weak:
+            parts["embedder"] = self.embedder
+        if s.threshold >= 0:
+            parts["threshold"] = s.threshold
+        return answerers.build(spec, **parts)
+
+    @functools.cached_property
+    def reranker(self) -> Reranker | None:
+        """Scores hits again, if one is set."""
+        if self.settings.reranker == "none":
+            return None
+        spec = self.settings.reranker
+        wants = "embedder" in rerankers.options(_name(spec))
+        return rerankers.build(spec, **({"embedder": self.embedder} if wants else {}))
+
+    @functools.cached_property
+    def selector(self) -> Selector:
+        """Chooses hits under the budget, counted as they are sent."""
+        cost = passage_cost(self.counter)
+        return selectors.build(self.settings.selector, cost=cost, counter=self.counter)
+
+    def retriever(self, store: Store) -> Retriever:
+        """Finds chunks in a store."""
+        return self._retriever(self.settings.retriever, store)
+
+    def _retriever(self, spec: Spec, store: Store) -> Retriever:
+        fields = retrievers.options(_name(spec))
+        parts: dict[str, Any] = {"store": store}
+        if "embedder" in fields:
+            parts["embedder"] = self.embedder
+        for other in ("bm25", "dense"):
+            if other in fields:
+                parts[other] = self._retriever(other, store)
+        return retrievers.build(spec, **parts)
+
+    @property
+    def _key_env(self) -> str | None:
+        """The variable with the server's key; None when it is not set: local servers want none."""
+        name = self.settings.api_key_env
+        return name if os.environ.get(name) else None
+
+    def recipe(self) -> dict[str, str]:
+        """One fingerprint a stage: what a stored document depends on."""
+        s = self.settings
+        chunker = s.chunker if isinstance(s.chunker, str) else dict(s.chunker)
+        fields = chunkers.options(_name(s.chunker))
+        cut: dict[str, Any] = {"chunker": chunker, "size": s.size, "overlap": s.overlap}
+        cut["counter"] = self.counter.fingerprint
+        if "segmenter" in fields:
+            cut["segmenter"] = self.segmenter.fingerprint
+        if "embedder" in fields:
+            cut["embedder"] = self.embedder.fingerprint
+        return {
+            "parse": PARSE_VERSION,
+            "chunk": json.dumps(cut, sort_keys=True, default=str),
+            "embed": f"{self.embedder.fingerprint} context={s.context_tokens}",
+        }
+
+
+PARSE_VERSION = "1"
+"""Raised when a parser's output changes, so that documents are parsed again."""
+
+
+def _name(spec: Spec) -> str:
+    return spec if isinstance(spec, str) else str(spec.get("name", ""))

@@ -1,0 +1,54 @@
+"""The default: cuts at the largest break near the limit, paragraphs before sentences before words.
+
+Breaks, largest first: paragraphs, lines that end or begin something, sentences, lines, clauses,
+words, punctuation, characters. A chunk is filled from the left; it ends at the last break of the
+largest kind found between `fill * size` and `size` tokens, so neighbours that fit together are
+never apart and no piece is counted twice. Only the stretch near each limit is looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chunkwise.rag.chunking.pieces import (
+    Ruler,
+    add_overlap,
+    breaks_of,
+    check_ratio,
+    check_sizes,
+    pack,
+)
+from chunkwise.types import Document, Query, Span, TokenCounter
+
+__all__ = ["RecursiveChunker"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecursiveChunker:
+    """Cuts at the largest kind of break near the limit.
+
+    Attributes:
+        counter: Counts the tokens.
+        size: Most tokens of a chunk.
+        overlap: Tokens of the chunk before that a chunk repeats, at most; in [0, size).
+        fill: Share of `size` that a chunk has at least if any break allows, in [0, 1]. Near 0,
+            paragraphs are hardly ever cut and chunks are uneven; near 1, chunks are full and
+            end at smaller breaks.
+    """
+
+    counter: TokenCounter
+    size: int = 200
+    overlap: int = 0
+    fill: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_sizes(self.size, self.overlap)
+        check_ratio("fill", self.fill)
+
+    def split(self, document: Document, query: Query | None = None) -> list[Span]:
+        """Spans of the chunks; see `Chunker`."""
+        ruler = Ruler(document, self.counter, self.size)
+        whole = Span(0, len(document.text))
+        choose = breaks_of(document.text)
+        spans = pack(ruler, whole, self.size - self.overlap, choose=choose, fill=self.fill)
+        return add_overlap(ruler, spans, self.overlap)

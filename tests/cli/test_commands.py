@@ -1,0 +1,195 @@
+"""The command line as other programs and people use it: real processes, real files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SAMPLES = Path(__file__).parent.parent.parent / "samples"
+HASHING = ("--embedder", "hashing")
+
+
+def run(*arguments: str | Path, code: int = 0, cwd: Path | None = None) -> str:
+    """Standard output of a command that must end with `code`."""
+    done = process(*arguments, cwd=cwd)
+    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def process(
+    *arguments: str | Path, cwd: Path | None = None, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("CHUNKWISE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "chunkwise", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environ,
+        input=text,
+        check=False,
+    )
+
+
+def parsed(*arguments: str | Path, code: int = 0, cwd: Path | None = None) -> Any:
+    return json.loads(run(*arguments, "--json", code=code, cwd=cwd))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus") / "c"
+    run("add", SAMPLES, "--corpus", folder, *HASHING)
+    return folder
+
+
+def test_add_reports_and_a_second_run_does_nothing(tmp_path: Path) -> None:
+    first = parsed("add", SAMPLES, "--corpus", tmp_path / "c", *HASHING)
+    assert len(first["added"]) == 9
+    assert first["failed"] == []
+    assert first["embedded"] > 0
+    second = parsed("add", SAMPLES, "--corpus", tmp_path / "c")
+    assert second["added"] == second["updated"] == []
+    assert second["unchanged"] == 9
+    assert second["embedded"] == second["chunks"]["new"] == 0
+
+
+def test_search_json_has_the_shape_that_programs_rely_on(corpus: Path) -> None:
+    found = parsed("search", "battery pack cost", "-k", "3", "--corpus", corpus)
+    assert 1 <= len(found["hits"]) <= 3
+    hit = found["hits"][0]
+    assert {"id", "score", "document", "start", "end", "text", "page"} <= set(hit)
+    assert "battery" in hit["text"]
+    assert hit["document"].endswith("annual-report-2025.pdf")
+    assert hit["page"] == 2
+
+
+def test_chunk_offsets_count_characters_of_the_text_it_writes(tmp_path: Path) -> None:
+    for file in sorted(SAMPLES.iterdir()):
+        text_out = tmp_path / "text"
+        lines = run("chunk", file, "--size", "40", "--json", "--text-out", text_out)
+        text = text_out.read_bytes().decode("utf-8")
+        for line in lines.splitlines():
+            piece = json.loads(line)
+            assert text[piece["start"] : piece["end"]] == piece["text"]
+            assert 0 < piece["tokens"] <= 40
+
+
+def test_ask_cites_exact_characters(corpus: Path) -> None:
+    answer = parsed("ask", "How much did the battery pack cost?", "--corpus", corpus)
+    assert {"text", "citations", "usage", "fidelity", "timings_ms"} <= set(answer)
+    assert "9.4 million" in answer["text"]
+    citation = answer["citations"][0]
+    assert {"document", "start", "end", "text", "page"} <= set(citation)
+    assert citation["page"] == 2
+    assert answer["fidelity"]["kind"] == "verbatim"
+
+
+def test_ask_says_when_nothing_is_found(corpus: Path) -> None:
+    answer = parsed("ask", "Who won the chess world cup in Baku?", "--corpus", corpus)
+    assert answer["found"] is False
+    assert answer["citations"] == []
+
+
+def test_filters_come_before_ranking(corpus: Path) -> None:
+    found = parsed("search", "battery", "--path", "*.pptx", "--corpus", corpus)
+    assert found["hits"]
+    assert all(hit["document"].endswith(".pptx") for hit in found["hits"])
+
+
+def test_ls_and_rm(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    run("add", SAMPLES, "--corpus", folder, *HASHING)
+    documents = parsed("ls", "--corpus", folder)["documents"]
+    assert len(documents) == 9
+    assert all(d["version"] == 1 and d["chunks"] > 0 and d["recipe"] for d in documents)
+    assert parsed("rm", "*.csv", "--corpus", folder)["documents"] == 1
+    assert len(parsed("ls", "--corpus", folder)["documents"]) == 8
+    assert not parsed("doctor", "--corpus", folder)["problems"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["search", "x", "--corpus", "nowhere"], 1, "no corpus"),
+        (["add", "x", "--sise", "3"], 2, "No such option"),
+        (["add", "x.txt", "--chunker", "recursiv"], 2, "Did you mean 'recursive'"),
+        (["add", "x.txt", "--set", "sise=3"], 2, "Did you mean 'size'"),
+        (["add", "x.txt", "--size", "0"], 2, "at least 1"),
+        (["ask", " ", "--corpus", "nowhere"], 2, "question is empty"),
+        (["serch", "x"], 2, "search"),
+        (["chunk", "missing.txt"], 1, "missing.txt"),
+    ],
+)
+def test_wrong_usage_is_named(
+    arguments: list[str], code: int, message: str, tmp_path: Path
+) -> None:
+    done = process(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_one_bad_file_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "good.md").write_text("# Tea\n\nWater boils at 100 degrees.\n")
+    (tmp_path / "docs" / "bad.pdf").write_bytes(b"%PDF-1.7\ngarbage")
+    (tmp_path / "docs" / "empty.txt").write_bytes(b"")
+    report = parsed("add", "docs", *HASHING, code=1, cwd=tmp_path)
+    assert report["added"] == ["docs/good.md"]
+    failed = {f["name"]: f["reason"] for f in report["failed"]}
+    assert set(failed) == {"docs/bad.pdf", "docs/empty.txt"}
+    assert "empty" in failed["docs/empty.txt"]
+
+
+def test_names_do_not_depend_on_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("Tides are caused by the moon.")
+    run("add", "docs", *HASHING, cwd=tmp_path)
+    again = parsed("add", "a.txt", "--corpus", "../.chunkwise", cwd=tmp_path / "docs")
+    assert again["unchanged"] == 1
+    assert [d["name"] for d in parsed("ls", cwd=tmp_path)["documents"]] == ["docs/a.txt"]
+
+
+def test_chat_answers_line_by_line(corpus: Path) -> None:
+    questions = "How many bicycles may each ship carry?\n\nHow long is a deck watch?\n"
+    done = process("chat", "--json", "--corpus", corpus, text=questions)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 2
+    assert "30 bicycles" in answers[0]["text"]
+    assert "four hours" in answers[1]["text"]
+
+
+def test_config_tells_where_a_value_comes_from(corpus: Path) -> None:
+    rows = parsed("config", "--corpus", corpus, "--set", "size=77")["settings"]
+    found = {row["name"]: row for row in rows}
+    assert (found["size"]["value"], found["size"]["source"]) == (77, "argument")
+    assert (found["embedder"]["value"], found["embedder"]["source"]) == ("hashing", "corpus")
+
+
+def test_ctrl_c_keeps_what_was_committed(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for i in range(400):
+        (docs / f"{i:03}.txt").write_text(f"Station {i} reports rain.\n\n" * 200)
+    command = [sys.executable, "-m", "chunkwise", "add", "docs", *HASHING]
+    running = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    database = tmp_path / ".chunkwise"
+    while not database.exists() and running.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.6)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=30)
+    assert "Traceback" not in errors
+    assert running.returncode in (0, 130)
+    assert not parsed("doctor", cwd=tmp_path)["problems"]
+    report = parsed("add", "docs", cwd=tmp_path)
+    assert len(report["added"]) + report["unchanged"] == 400

@@ -1,0 +1,136 @@
+"""Small real implementations of the shared protocols, for tests: no mocks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chunkwise.types import Chunk, Delta, Hit, Prompt, SamplingParams, Span, content_id
+
+
+@dataclass
+class ScriptedModel:
+    """A `LanguageModel` that says what it was told to, whatever it is asked.
+
+    Attributes:
+        pieces: Text of each `Delta`, in order.
+        prompts: What it was asked, kept for the test.
+        is_closed: Whether the last stream was closed before its end.
+    """
+
+    pieces: Sequence[str] = ()
+    fingerprint: str = "scripted"
+    prompts: list[Prompt] = field(default_factory=list)
+    is_closed: bool = False
+
+    def stream(self, prompt: Prompt, sampling: SamplingParams) -> Iterator[Delta]:
+        self.prompts.append(prompt)
+        self.is_closed = True
+        for piece in self.pieces:
+            yield Delta(piece)
+        usage = {"prompt_tokens": len(prompt.segments), "completion_tokens": len(self.pieces)}
+        yield Delta("", usage)
+        self.is_closed = False
+
+
+@dataclass(frozen=True)
+class SimpleSegmenter:
+    """Sentences end at `.`, `!`, `?` and their wide forms before a blank, and at line ends."""
+
+    fingerprint: str = "simple"
+
+    def split(self, text: str, language: str | None = None) -> list[Span]:
+        spans = []
+        for match in re.finditer(r"[^\s](?:[^\n]*?)(?:[.!?](?=\s|$)|[。！？]|(?=\n)|$)", text):
+            end = match.start() + len(match.group().rstrip())
+            if end > match.start():
+                spans.append(Span(match.start(), end))
+        return spans
+
+
+@dataclass
+class ManualClock:
+    """A clock in seconds that moves only when told; `sleep` moves it and keeps the record."""
+
+    now: float = 0.0
+    slept: list[float] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def make_hit(
+    text: str,
+    *,
+    document: str = "doc.txt",
+    start: int = 0,
+    score: float = 1.0,
+    headings: tuple[str, ...] = (),
+    header: str = "",
+    pages: tuple[int, int] | None = None,
+) -> Hit:
+    """A hit whose chunk stands at `start` of its document and counts its words as tokens."""
+    span = Span(start, start + len(text))
+    chunk = Chunk(content_id(text), text, span, len(text.split()), headings, header, pages)
+    return Hit(chunk, score, document)
+
+
+@dataclass(frozen=True)
+class HashingEmbedder:
+    """Unit vectors from hashed words: texts that share words are near each other."""
+
+    fingerprint: str = "hashing"
+    dim: int = 32
+    max_tokens: int = 512
+    is_weak: bool = True
+
+    def embed(
+        self, texts: Sequence[str], kind: Literal["query", "passage"] = "passage"
+    ) -> NDArray[np.float32]:
+        vectors = np.full((len(texts), self.dim), 1e-3, dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in text.lower().split():
+                vectors[row, int(content_id(word), 16) % self.dim] += 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class CharCounter:
+    """A `TokenCounter` whose tokens are characters."""
+
+    fingerprint: str = "fake-chars"
+    is_additive: bool = True
+
+    def starts(self, text: str) -> NDArray[np.int32]:
+        return np.arange(len(text), dtype=np.int32)
+
+    def count(self, text: str) -> int:
+        return len(text)
+
+
+@dataclass(frozen=True)
+class WordEmbedder:
+    """An `Embedder` of hashed words; says that it is trained unless told otherwise."""
+
+    fingerprint: str = "fake-words"
+    dim: int = 256
+    max_tokens: int = 512
+    is_weak: bool = False
+
+    def embed(self, texts: Sequence[str], kind: str = "passage") -> NDArray[np.float32]:
+        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
+        for vector, text in zip(vectors, texts, strict=True):
+            vector[0] = 0.1  # no text has a zero vector
+            for word in re.findall(r"\w+", text.casefold()):
+                vector[int(content_id(word)[:8], 16) % self.dim] += 1
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / norms, dtype=np.float32)
