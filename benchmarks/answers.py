@@ -480,7 +480,7 @@ def main() -> None:
     for name, embedder in ways:
         found = pools(options.data, random.Random(7))
         # With confidence 0 every answer is shown: containment is measured before abstention.
-        answerer = ExtractiveAnswerer(segmenter, embedder, min_confidence=0.0)
+        answerer = ExtractiveAnswerer(segmenter, embedder, threshold=0.0)
         if options.fit:
             train = list(cases(found["train"], embedder, options.questions, random.Random(1)))
             remember(train, answerer, embedder)

@@ -1,6 +1,6 @@
 """How fast is the default chunker, and does everybody keep the limit and the offsets?
 
-    python benchmarks/chunking.py DATA_DIR [--megabytes 5] [--repeats 5] [--peer-repeats 3]
+    python benchmarks/chunking.py DATA_DIR [--megabytes 6] [--repeats 7] [--seconds 45]
 
 Question. Megabytes of plain text and Markdown per second that `recursive` cuts into chunks of at
 most 200 tokens of all-MiniLM-L6-v2, against chonkie, semantic-text-splitter, semchunk and
@@ -13,21 +13,17 @@ Why. Counting tokens is the cost of chunking; a chunker should count each token 
 
 What it does not tell. Whether the chunks are good to retrieve. Everyone first works on a tenth
 of the documents untimed, so that word caches are as full as after the first megabyte of a
-corpus; the timed documents are new to them. `cut` (ids, headings, tokens of each chunk) is timed
-apart, since peers have no counterpart. chonkie's FastChunker counts bytes and has no token limit.
+corpus; the timed documents are new to them. Medians; the slow ones are repeated less often.
+`cut` (ids, headings, tokens of each chunk) is timed apart, since peers have no counterpart.
+chonkie's FastChunker counts bytes and has no token limit.
 """
 
 from __future__ import annotations
 
-import os
-
-for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
 import argparse
 import gzip
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -54,19 +50,18 @@ Split = Callable[[str], list[Piece]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--megabytes", type=float, default=5.0)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--peer-repeats", type=int, default=3)
+    parser.add_argument("--megabytes", type=float, default=6.0)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=45.0)
     options = parser.parse_args()
+    os.environ.update({"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
     texts = list(collect(options.data, options.megabytes * 1e6))
     warm, timed = texts[::10], [text for i, text in enumerate(texts) if i % 10]
     size_mb = sum(map(len, timed)) / 1e6
     tokenizer = minilm()
     result: dict[str, Any] = {"documents": len(timed), "megachars": size_mb, "machine": machine()}
     for label, make in candidates(tokenizer).items():
-        is_own = label.startswith("chunkwise") or label == "floor_own"
-        repeats = options.repeats if is_own else options.peer_repeats
-        result[label] = run(make, warm, timed, repeats=repeats, tokenizer=tokenizer)
+        result[label] = run(make, warm, timed, options, tokenizer)
         print(f"{label:32} {result[label]}", flush=True)
     result["summary"] = summary(result)
     print(json.dumps(result))
@@ -107,10 +102,19 @@ def candidates(tokenizer: Any) -> dict[str, Callable[[], Split]]:
 
     def floor_own() -> Split:
         starts = named_counter("minilm").starts
-        return lambda text: [] if len(starts(text)) else []
+
+        def split(text: str) -> list[Piece]:
+            starts(text)
+            return []
+
+        return split
 
     def floor_hf() -> Split:
-        return lambda text: [] if count(text) else []
+        def split(text: str) -> list[Piece]:
+            count(text)
+            return []
+
+        return split
 
     def own(name: str) -> Callable[[], Split]:
         def make() -> Split:
@@ -181,20 +185,29 @@ def candidates(tokenizer: Any) -> dict[str, Callable[[], Split]]:
 
 
 def run(
-    make: Callable[[], Split], warm: list[str], timed: list[str], *, repeats: int, tokenizer: Any
+    make: Callable[[], Split],
+    warm: list[str],
+    timed: list[str],
+    options: argparse.Namespace,
+    tokenizer: Any,
 ) -> dict[str, Any]:
-    """Speed, and what is wrong with the chunks."""
-    seconds = []
-    for _ in range(repeats):
+    """Speed, and what is wrong with the chunks. Stops repeating after `options.seconds`."""
+    seconds: list[float] = []
+    while len(seconds) < options.repeats and sum(seconds) < options.seconds:
         split = make()
         for text in warm:
             split(text)
         began = time.perf_counter()
         chunks = [split(text) for text in timed]
         seconds.append(time.perf_counter() - began)
-    best = statistics.median(seconds)
-    found = {"mb_per_s": sum(map(len, timed)) / 1e6 / best, "seconds": best}
-    return {**found, "fastest_s": min(seconds), **faults(timed, chunks, tokenizer)}
+    middle = statistics.median(seconds)
+    return {
+        "mb_per_s": sum(map(len, timed)) / 1e6 / middle,
+        "seconds": middle,
+        "fastest_s": min(seconds),
+        "repeats": len(seconds),
+        **faults(timed, chunks, tokenizer),
+    }
 
 
 def faults(texts: list[str], chunks: list[list[Piece]], tokenizer: Any) -> dict[str, Any]:

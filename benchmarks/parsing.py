@@ -6,15 +6,16 @@ Question. (1) For files with expected text (`docling/expected_md/NAME.md`): how 
 parsed words come to it? `f1` compares words as a bag, `order` is difflib's ratio of the two word
 sequences, 2 * matched / total, so words in another order count as lost. Markdown mark-up is
 stripped from the expected text first. (2) For PDFs, which have no expected text: the share of
-words of pdfium's own plain text that the parsed text holds (`kept`; running headers and page
-numbers are left in for this), the share of known answers that stand in it as one string, and
-pages a second of CPU time. Baseline of (2), in the same run: pdfium's plain text.
+letters and digits of pdfium's own plain text that the parsed text holds, each occurrence
+counted (`kept`: running headers and page numbers left in; `filtered`: without them), the
+share of known answers that stand in it as one string, and pages a second of CPU time.
+Baseline of (2), in the same run: pdfium's plain text.
 
 Why. Text that a parser loses or mixes up can never be found, however good the rest is.
 
 What it does not tell. The expected text was written by another program (docling), with its own
 choices: pictures' descriptions, furniture, headings of sheets. A file far from it need not be
-wrong; look at the ones that are listed. A word kept in the wrong column still counts as kept;
+wrong; look at the ones that are listed. Text in the wrong column still counts as kept;
 `evidence` (sentences of papers that people marked as evidence, found as one string) tells more
 of reading order. 10-Q answers are numbers that people quoted; some were computed by them
 and stand in no document.
@@ -152,10 +153,13 @@ def plain_text(data: bytes) -> str:
 
 
 def share_kept(text: str, plain: str) -> float:
-    """Share of the words of `plain` in `text`; a word joined with its neighbour counts."""
-    have, solid = set(words(text)), "".join(words(text))
-    wanted = words(plain)
-    return sum(w in have or w in solid for w in wanted) / max(len(wanted), 1)
+    """Share of the letters and digits of `plain` in `text`, counted with repetition.
+
+    Characters, not words: mending a word that a line end cuts must not count as a loss.
+    Nothing lost can hide behind an equal word elsewhere, as each occurrence counts.
+    """
+    have, wanted = Counter("".join(words(text))), Counter("".join(words(plain)))
+    return sum((have & wanted).values()) / max(wanted.total(), 1)
 
 
 def seconds(parsed: Callable[[], object], runs: int) -> float:
@@ -241,7 +245,7 @@ def paper_answers(folder: Path) -> Iterator[tuple[str, str, str]]:
 
 def parts(text: str, least: int) -> list[str]:
     """Parts between place-holders, of at least so many letters and digits."""
-    pieces = re.split(r"[A-Z]+REF\d+|FLOAT SELECTED|INLINEFORM\d+|DISPLAYFORM\d+", text)
+    pieces = re.split(r"[A-Z]+REF\d+|FLOAT SELECTED|INLINEFORM\d+|DISPLAYFORM\d+|\$[^$]*\$", text)
     return [piece for piece in pieces if len(solid(piece)) >= least]
 
 

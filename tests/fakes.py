@@ -115,22 +115,3 @@ class CharCounter:
 
     def count(self, text: str) -> int:
         return len(text)
-
-
-@dataclass(frozen=True)
-class WordEmbedder:
-    """An `Embedder` of hashed words; says that it is trained unless told otherwise."""
-
-    fingerprint: str = "fake-words"
-    dim: int = 256
-    max_tokens: int = 512
-    is_weak: bool = False
-
-    def embed(self, texts: Sequence[str], kind: str = "passage") -> NDArray[np.float32]:
-        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
-        for vector, text in zip(vectors, texts, strict=True):
-            vector[0] = 0.1  # no text has a zero vector
-            for word in re.findall(r"\w+", text.casefold()):
-                vector[int(content_id(word)[:8], 16) % self.dim] += 1
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.asarray(vectors / norms, dtype=np.float32)

@@ -65,4 +65,6 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 def test_no_document_names_a_place_on_a_machine() -> None:
     pages = [*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
-    assert not [p.name for p in pages if re.search(r"(?<![\w.])/(root|home|work|tmp)/", p.read_text())]
+    assert not [
+        p.name for p in pages if re.search(r"(?<![\w.])/(root|home|work|tmp)/", p.read_text())
+    ]

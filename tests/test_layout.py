@@ -20,6 +20,7 @@ ALLOWED = {
     "evaluation": {*FREE, "registry", "pipeline", "rag", "config", "store", "evaluation"},
     "cli": None,  # may import anything
     "": None,  # the package's own face
+    "__main__": None,
 }
 HEAVY = {"torch", "tokenizers", "safetensors", "transformers", "usearch", "tiktoken"}
 

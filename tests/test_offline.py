@@ -6,7 +6,7 @@ from pathlib import Path
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
-SITE = '''
+SITE = """
 import socket, sys
 
 def _blocked(*args, **kwargs):
@@ -18,7 +18,7 @@ socket.socket.connect_ex = _blocked
 socket.socket.sendto = _blocked
 socket.create_connection = _blocked
 socket.getaddrinfo = _blocked
-'''
+"""
 
 
 def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -255,8 +255,9 @@ class TokenCounter(Protocol):
 
     Attributes:
         fingerprint: Changes when counts may change.
-        is_additive: True when `count(a + b) == count(a) + count(b)` wherever `b` starts at a
-            white-space character, or after one: then counts of pieces cut there can be summed.
+        is_additive: True when `count(text[a:b])` is the number of `starts(text)` in `[a, b)` for
+            all places `a` and `b` that are an edge of the text or beside a space, tab, line
+            feed or carriage return. Then the text is counted once; elsewhere pieces are counted.
     """
 
     fingerprint: str

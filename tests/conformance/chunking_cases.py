@@ -65,9 +65,26 @@ def counter(name: str) -> TokenCounter:
 COUNTERS = ["chars", "words", "minilm", "bpe", "unigram", "tiktoken"]
 
 _PIECES = st.sampled_from(
-    ["word", "Two words. ", ". ", "\n", "\n\n", "\r\n", " ", "\t", "- ", "# ", "| a | b |\n", "3.5"]
-    + ["\u4e2d\u6587\u3002", "\u0301", "\u200d", "\U0001f600", "\U0001f3fd", "\x00", "\x1c", "\xa0"]
-    + ["antidisestablishmentarianism", "x" * 130, "(", '"', "\u201d", "!", "\u2028", "\ufb01"]
+    [
+        *(
+            "word",
+            "Two words. ",
+            ". ",
+            "\n",
+            "\n\n",
+            "\r\n",
+            " ",
+            "\t",
+            "- ",
+            "# ",
+            "3.5",
+            "(",
+            '"',
+        ),
+        *("| a | b |\n", "\u4e2d\u6587\u3002", "\u0301", "\u200d", "\U0001f600", "\U0001f3fd"),
+        *("\x00", "\x1c", "\xa0", "\u201d", "!", "\u2028", "\ufb01", "antidisestablishment"),
+        "x" * 130,
+    ]
 )
 any_text = st.one_of(
     st.text(max_size=300),

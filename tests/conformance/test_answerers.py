@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chunkwise.prompting import answer_prompt
 from chunkwise.rag.answering import answerers
 from chunkwise.types import Answer, Query
-from tests.fakes import ScriptedModel, SimpleSegmenter, WordEmbedder, make_hit
+from tests.fakes import HashingEmbedder, ScriptedModel, SimpleSegmenter, make_hit
 
 TEXTS = st.text(max_size=60) | st.sampled_from(
     ["The rent is 500 euros.\r\n\r\nPets: no 🐈.", "e\u0301tage | 2\nrue | 3", "[1] NOT_FOUND"]
@@ -26,7 +26,7 @@ def test_pieces_come_before_one_answer_with_verbatim_citations(
     answerer = answerers.build(
         name,
         segmenter=SimpleSegmenter(),
-        embedder=WordEmbedder(),
+        embedder=HashingEmbedder(dim=256, is_weak=False),
         model=ScriptedModel(["The rent is 500", " euros [1]."]),
         build_prompt=answer_prompt,
     )

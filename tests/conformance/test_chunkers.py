@@ -54,7 +54,7 @@ def check(chunker: Chunker, document: Document) -> None:
 
 @pytest.mark.parametrize("name", chunkers.own)
 @pytest.mark.parametrize("counts", COUNTERS)
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(text=any_text, sizes=st.sampled_from(SIZES))
 def test_any_text(name: str, counts: str, text: str, sizes: tuple[int, int]) -> None:
     chunker = build(name, size=sizes[0], overlap=sizes[1], counter=counter(counts))
@@ -63,7 +63,7 @@ def test_any_text(name: str, counts: str, text: str, sizes: tuple[int, int]) -> 
 
 @pytest.mark.parametrize("name", chunkers.own)
 @pytest.mark.parametrize("counts", COUNTERS)
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(document=documents(), sizes=st.sampled_from(SIZES))
 def test_any_structure(name: str, counts: str, document: Document, sizes: tuple[int, int]) -> None:
     chunker = build(name, size=sizes[0], overlap=sizes[1], counter=counter(counts))

@@ -21,7 +21,7 @@ def test_every_counter_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("name", COUNTERS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(text=any_text)
 def test_starts_are_places_of_the_text_and_as_many_as_tokens(name: str, text: str) -> None:
     starts = counter(name).starts(text)
@@ -38,7 +38,7 @@ def test_hard_texts(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in COUNTERS if counter(n).is_additive])
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(text=any_text, data=st.data())
 def test_additive_counts_are_differences_of_starts(
     name: str, text: str, data: st.DataObject

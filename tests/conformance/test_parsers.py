@@ -133,14 +133,15 @@ MARKDOWN = (
     "---\ntitle: T\n---\n# One\n\nWords *here*.\n\n- a\n  - b\n\n> quote\n\n| x | y |\n|---|---|\n"
     "| 1 | 2 |\n\n```py\ncode\n```\n\nTwo\n===\n\n    code\n"
 )
-EML = "From: a@b.c\r\nTo: d@e.f\r\nSubject: Hi\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\n\r\nBody.\r\n"
+EML_LINES = ["From: a@b.c", "To: d@e.f", "Subject: Hi", "Date: Mon, 1 Jan 2024 00:00:00 +0000"]
+EML = "\r\n".join([*EML_LINES, "", "Body.", ""])
 RSS = (
     '<?xml version="1.0"?><rss version="2.0"><channel><title>News</title><item><title>One</title>'
     "<description>&lt;p&gt;Words.&lt;/p&gt;</description></item></channel></rss>"
 )
 CODE = (
-    '"""Módulo."""\n\n\nclass A:\n    x = "日本"\n\n'
-    "    def f(self):\n        return 1\n\n\nB = A()\n"
+    '"""Módulo."""\n\n\nclass A:\n    x = "日本"\n\n    def f(self):\n        return 1\n\n\n'
+    "B = A()\n"
 )
 RTF = r"{\rtf1\ansi{\fonttbl\f0 Arial;}\f0 Words here.\par Caf\'e9 \u26085?.\par}"
 SAMPLES = {
@@ -259,36 +260,22 @@ def test_random_bytes_raise_nothing_but_document_error(sample):
 
 
 CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0")
+MARKS = "\n\n\n\n \t#-*=>|`,;:\"'<>[]{}()&\\"
+WORDS = "1.␠ -␠ ␠␠␠␠ ``` |---| #␠ <p> </td> <table><tr> :: def␠f(): class␠A: a,b word 1.2␠Title"
+ODD = [
+    "\r\n",
+    "\r",
+    "👩\u200d👩\u200d👧",
+    "e\u0301",
+    "日本",
+    "\u2028",
+    "\x85",
+    "\xa0",
+    "\ufeff",
+    "---\n",
+]
 PIECES = st.sampled_from(
-    [
-        *"\n\n\n\n \t#-*=>|`,;:\"'<>[]{}()&\\",
-        "\r\n",
-        "\r",
-        "1. ",
-        "- ",
-        "    ",
-        "```",
-        "|---|",
-        "# ",
-        "👩\u200d👩\u200d👧",
-        "é",
-        "日本",
-        "\u2028",
-        "\x85",
-        "\xa0",
-        "\ufeff",
-        "<p>",
-        "</td>",
-        "<table><tr>",
-        "::",
-        "def f():",
-        "class A:",
-        "a,b",
-        "---\n",
-        "key: value\n",
-        "word",
-        "1.2 Title",
-    ]
+    [*MARKS, *(word.replace("␠", " ") for word in WORDS.split()), *ODD, "---\n"]
 )
 TEXTS = st.lists(PIECES | st.text(CHARACTERS, max_size=8), max_size=40).map("".join)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chunkwise.rag.selection import selectors
 from chunkwise.types import Budget, Hit, Query
-from tests.fakes import CharCounter, WordEmbedder, make_hit
+from tests.fakes import CharCounter, HashingEmbedder, make_hit
 
 HITS = st.lists(st.text(alphabet="abc \n漢9é", max_size=40), max_size=10)
 
@@ -27,7 +27,9 @@ def places(hits: list[Hit]) -> list[tuple[str, int, int]]:
 def test_selection_is_a_subset_within_budget_and_repeatable(
     name: str, texts: list[str], tokens: int, passages: int
 ) -> None:
-    selector = selectors.build(name, cost=cost, counter=CharCounter(), embedder=WordEmbedder())
+    selector = selectors.build(
+        name, cost=cost, counter=CharCounter(), embedder=HashingEmbedder(dim=256, is_weak=False)
+    )
     hits = [make_hit(t, document=str(i), score=1 / (i + 1)) for i, t in enumerate(texts)]
     before = list(hits)
     chosen = selector.select(Query("a b"), hits, Budget(tokens, passages))

@@ -226,6 +226,19 @@ def test_a_missing_key_names_the_variable(server: Server, monkeypatch: pytest.Mo
     assert server.asked == []
 
 
+@pytest.mark.parametrize("key", ["sk-se\ncret", "sk-sécret", "sk secret"])
+def test_a_key_that_no_header_can_hold_is_an_error_without_the_key(
+    server: Server, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("SOME_KEY", key)
+    with (
+        RemoteModel(server.url, "m", api_key_env="SOME_KEY") as model,
+        pytest.raises(RemoteError, match="no usable API key") as caught,
+    ):
+        ask(model)
+    assert "cret" not in str(caught.value)
+
+
 def test_an_unknown_model_names_model_and_address(server: Server) -> None:
     server.replies = [body(404, {"error": {"message": "no"}})]
     with (

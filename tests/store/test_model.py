@@ -80,4 +80,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(deadline=None, max_examples=40, stateful_step_count=12)
+TestStore.settings = settings(deadline=None, max_examples=20, stateful_step_count=12)

@@ -173,13 +173,13 @@ def show_report(report: IngestReport, seconds: float) -> None:
     for name, reason in report.failed:
         err().print(f"[red]failed:[/red] {name}: {reason}")
     documents = [
-        f"{len(found) if isinstance(found, (list, tuple)) else found} {word}"
+        f"{found} {word}"
         for word, found in (
             ("added", report.added),
             ("updated", report.updated),
             ("unchanged", report.unchanged),
             ("removed", report.removed),
-            ("failed", report.failed),
+            ("failed", len(report.failed)),
         )
         if found
     ]
@@ -188,6 +188,8 @@ def show_report(report: IngestReport, seconds: float) -> None:
         f"Documents: {', '.join(documents) or 'none'}. Chunks: {chunks}. "
         f"Embedded: {report.embedded}. {seconds:.1f} s"
     )
+    stages = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in report.seconds.items())
+    out().print(f"[dim]{stages}[/dim]")
 
 
 def _document_dict(info: Any) -> dict[str, Any]:

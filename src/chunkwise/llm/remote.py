@@ -178,7 +178,7 @@ class RemoteModel:
             raise _Retry(
                 RemoteError(f"{self.base_url} was silent for too long ({type(exc).__name__}).")
             ) from None
-        except httpx.TransportError as exc:
+        except httpx.RequestError as exc:
             raise _Retry(
                 RemoteError(f"The connection to {self.base_url} broke: {_reason(exc, key)}.")
             ) from None
@@ -224,6 +224,11 @@ class RemoteModel:
             raise RemoteError(
                 f"The environment variable {self.api_key_env!r} holds no API key. Set it, or set "
                 "`api_key_env` to None for a server that needs none."
+            )
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise RemoteError(
+                f"The environment variable {self.api_key_env!r} holds no usable API key: it has "
+                "blanks, line breaks or letters outside ASCII."
             )
         return key
 

@@ -169,7 +169,8 @@ class Corpus:
         """
         if k < 1:
             raise ConfigError(f"`k` must be at least 1, got {k!r}.")
-        return self._ask.search(self._query(question, paths, metadata), k)
+        query = self._query(question, paths, metadata)
+        return self._ask.search(query, k)
 
     def ask(
         self,
@@ -200,7 +201,8 @@ class Corpus:
             paths: As in `search`.
             metadata: As in `search`.
         """
-        return self._ask.stream(self._query(question, paths, metadata), history)
+        query = self._query(question, paths, metadata)
+        return self._ask.stream(query, history)
 
     def stats(self) -> Stats:
         """How much there is of what, and bytes on disk."""

@@ -23,7 +23,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from chunkwise.errors import ChunkwiseError
+from chunkwise.errors import ChunkwiseError, ConfigError
 from chunkwise.rag.chunking import Chunker, cut
 from chunkwise.rag.parsing.files import Skipped, document_name, walk
 from chunkwise.rag.parsing.worker import Job, Limits, Parsed, ParserPool
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 _FRESH_NS = 2_000_000_000  # a file may change once more within its time stamp's grain
 _TARGET_S = 2.0  # time between commits, so that little is lost when a run is stopped
-_MIN_CHUNKS, _MAX_CHUNKS = 64, 8192
+_FIRST_CHUNKS, _MIN_CHUNKS = 512, 64  # of a batch
 _MAX_CHARS = 8_000_000
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -129,6 +129,8 @@ class Ingest:
         context_tokens: Most tokens of headings and table header embedded before a text.
         workers: Processes that parse.
         limits: What one file may take.
+        batch_chunks: Most chunks stored in one transaction, a larger document excepted; batches
+            are smaller where embedding is slow.
         parsers: Makes the parsers of a run; by default a `ParserPool`.
     """
 
@@ -144,14 +146,18 @@ class Ingest:
         context_tokens: int = 32,
         workers: int = 2,
         limits: Limits | None = None,
+        batch_chunks: int = 8192,
         parsers: Callable[[], ParserPool] | None = None,
     ) -> None:
         self.store, self.root = store, root
         self.chunker, self.counter, self.embedder = chunker, counter, embedder
         self.recipe = dict(recipe)
+        if batch_chunks < 1:
+            raise ConfigError(f"`batch_chunks` must be at least 1, got {batch_chunks!r}.")
         self.report = IngestReport()
         self._parsers = parsers or functools.partial(ParserPool, workers, limits)
-        self._batch_chunks = _MIN_CHUNKS * 8
+        self._max_chunks = batch_chunks
+        self._batch_chunks = min(_FIRST_CHUNKS, batch_chunks)
         self._context = functools.lru_cache(maxsize=256)(
             functools.partial(context_of, max_tokens=context_tokens, counter=counter)
         )
@@ -353,7 +359,7 @@ class Ingest:
         self._spent("store", storing)
         num_chunks = sum(len(item.chunks) for item in batch)
         rate = num_chunks / max(time.perf_counter() - started, 1e-3)
-        self._batch_chunks = int(min(max(rate * _TARGET_S, _MIN_CHUNKS), _MAX_CHUNKS))
+        self._batch_chunks = int(min(max(rate * _TARGET_S, _MIN_CHUNKS), self._max_chunks))
 
     def _embed(self, batch: Sequence[Prepared]) -> dict[str, NDArray[np.float32]]:
         """Vectors of the forms that have none yet, each once."""

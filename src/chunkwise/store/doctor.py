@@ -84,7 +84,7 @@ def bad_runs(
 
 def _is_postings_sound(connection: sqlite3.Connection) -> bool:
     try:
-        connection.execute("INSERT INTO postings (postings) VALUES ('integrity-check')")
+        connection.execute("INSERT INTO postings (postings, rank) VALUES ('integrity-check', 1)")
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "").startswith("SQLITE_CORRUPT"):
             return False

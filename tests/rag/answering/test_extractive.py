@@ -11,7 +11,7 @@ from chunkwise.rag.answering import answerers
 from chunkwise.rag.answering.base import NOT_FOUND_TEXT
 from chunkwise.rag.answering.extractive import ExtractiveAnswerer
 from chunkwise.types import Answer, Hit, Query
-from tests.fakes import SimpleSegmenter, WordEmbedder, make_hit
+from tests.fakes import HashingEmbedder, SimpleSegmenter, make_hit
 
 GUIDE = (
     "Aurora Lodge stands above the lake of Tarn. "
@@ -54,9 +54,9 @@ def check_verbatim(answer: Answer, hits: list[Hit]) -> None:
     assert not rest.strip()
 
 
-@pytest.mark.parametrize("embedder", [None, WordEmbedder()])
+@pytest.mark.parametrize("embedder", [None, HashingEmbedder(dim=256, is_weak=False)])
 def test_the_sentence_with_the_answer_is_quoted_with_its_place(
-    embedder: WordEmbedder | None,
+    embedder: HashingEmbedder | None,
 ) -> None:
     answer = ask("How much does a rowing boat cost?", embedder=embedder)
     assert answer.found
@@ -92,7 +92,7 @@ def test_no_hits_or_only_headings_are_not_found() -> None:
 
 def test_a_weak_embedder_is_left_out() -> None:
     question = "How much does a rowing boat cost?"
-    assert ask(question, embedder=WordEmbedder(is_weak=True)) == ask(question)
+    assert ask(question, embedder=HashingEmbedder()) == ask(question)
 
 
 TABLE = """\
@@ -104,7 +104,7 @@ TABLE = """\
 
 def test_a_table_answers_with_its_row_under_its_header() -> None:
     hits = [make_hit(f"Our tariffs:\n\n{TABLE}\n\nAll prices are net."), HITS[1]]
-    answer = ask("What is the price of the Gold tariff?", hits, min_confidence=0.0, max_sentences=1)
+    answer = ask("What is the price of the Gold tariff?", hits, threshold=0.0, max_sentences=1)
     rows = TABLE.split("\n")
     assert answer.text == "\n".join([rows[0], rows[1], rows[3]])
     assert [cited.text for cited in answer.citations] == [f"{rows[0]}\n{rows[1]}", rows[3]]
@@ -114,7 +114,7 @@ def test_a_table_answers_with_its_row_under_its_header() -> None:
 def test_a_continued_table_shows_the_header_of_the_earlier_chunk() -> None:
     head, rows = TABLE.split("\n")[:2], TABLE.split("\n")[2:]
     hits = [make_hit("\n".join(rows), header="\n".join(head) + "\n"), HITS[2]]
-    answer = ask("What is the price of the Gold tariff?", hits, min_confidence=0.0, max_sentences=1)
+    answer = ask("What is the price of the Gold tariff?", hits, threshold=0.0, max_sentences=1)
     assert answer.text == "\n".join([*head, rows[1]])
     assert [cited.text for cited in answer.citations] == [rows[1]]
 
@@ -122,12 +122,12 @@ def test_a_continued_table_shows_the_header_of_the_earlier_chunk() -> None:
 def test_overlapping_chunks_give_a_sentence_once() -> None:
     first = make_hit(BOATS, document="boats.txt")
     second = make_hit(BOATS[10:], document="boats.txt", start=10)
-    answer = ask("How much does a rowing boat cost?", [first, second], min_confidence=0.0)
+    answer = ask("How much does a rowing boat cost?", [first, second], threshold=0.0)
     assert answer.text.count("12 euros") == 1
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("max_sentences", 0), ("min_confidence", 1.5), ("max_gap", -1)]
+    ("option", "value"), [("max_sentences", 0), ("threshold", 1.5), ("max_gap", -1)]
 )
 def test_wrong_options_are_errors(option: str, value: float) -> None:
     with pytest.raises(ConfigError, match=option):
@@ -153,8 +153,8 @@ def test_every_answer_is_verbatim(
         make_hit(text, header=header, start=start, document=str(i))
         for i, (text, header, start) in enumerate(parts)
     ]
-    embedder = WordEmbedder() if has_embedder else None
-    answer = ask(question, hits, embedder=embedder, min_confidence=0.0, max_sentences=max_sentences)
+    embedder = HashingEmbedder(dim=256, is_weak=False) if has_embedder else None
+    answer = ask(question, hits, embedder=embedder, threshold=0.0, max_sentences=max_sentences)
     assert 0.0 <= (answer.confidence or 0.0) <= 1.0
     if answer.found:
         assert answer.citations

@@ -31,12 +31,14 @@ SAMPLES = [
     "\u3053\u3093\u306b\u3061\u306f\u3001\u4e16\u754c",
     "\ud55c\uad6d\uc5b4\ub97c \uf900 \U00020000",
     "\u0939\u093f\u0928\u094d\u0926\u0940",
-    "\u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u05e2\u05d1\u05e8\u05d9\u05ea \u0e44\u0e17\u0e22 \u09cb",
+    "\u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u05e2\u05d1\u05e8\u05d9\u05ea",
+    "\u0e44\u0e17\u0e22 \u09cb",
     "tab\tnewline\r\nform\x0cfeed\x1cunit\u200bzero\u00adsoft\ufeffbom\ufffd\x85\xa0nbsp",
     "a" * 100 + " " + "a" * 101 + " " + "\u00e9" * 100 + " x" + "\u0301" * 130,
     "[CLS] and [SEP] [UNK] ## ##ing # \u226e \u037e \u1fef",
     "\U0001f468\u200d\U0001f469\u200d\U0001f467",
-    "\U0001f1e9\U0001f1ea e\u0301\u0327 \U0001d15e \U00010100x",
+    "\U0001f1e9\U0001f1ea e\u0301\u0327",
+    "\U0001d15e \U00010100x",
 ]
 
 

@@ -240,10 +240,8 @@ def test_killing_a_child_costs_one_file(tmp_path: Path) -> None:
     jobs = write(tmp_path, "loop", "a", "b")
 
     def kill() -> None:
-        while not (found := children_of(os.getpid())):
-            time.sleep(0.01)
-        time.sleep(1.0)
-        os.kill(found[0], signal.SIGKILL)
+        (child,) = wait_for_busy_children(os.getpid(), 1)
+        os.kill(child, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -291,12 +289,12 @@ def test_an_interrupt_is_for_the_parent_alone(tmp_path: Path) -> None:
     assert (out, err) == (b"interrupted [None]\n", b"")
 
 
-def wait_for_busy_children(pid: int) -> list[int]:
-    """Two children that have computed for a while."""
+def wait_for_busy_children(pid: int, number: int = 2) -> list[int]:
+    """Children that have computed for longer than a start takes."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        found = [child for child in children_of(pid) if cpu_seconds(child) > 0.8]
-        if len(found) == 2:
+        found = [child for child in children_of(pid) if cpu_seconds(child) > 1.2]
+        if len(found) == number:
             return found
         time.sleep(0.02)
     raise AssertionError("the children did not start")

@@ -37,16 +37,30 @@ _NUMBER = re.compile(
     r"tres|cuatro|due|tre|quattro)\b|[一二三四五六七八九十百千万]",
     re.IGNORECASE,
 )
-_ASKED = (
-    ("number", r"how (?:many|much|long|far|old|often|large|big|tall|high|fast|deep|heavy)|what "
-     r"(?:percent|number|amount|price|cost|size)|wie ?viele?|wie (?:lange|oft|hoch|groß)|combien|"
-     r"cuánt[oa]s?|quant[oiae]|quantos|quantas|hoeveel|多少|几|幾|いくつ|いくら|何人"),
-    ("date", r"when|(?:what|which) (?:year|date|day|month|century|decade|time)|wann|quand|cuándo|"
-     r"quando|wanneer|什么时候|何时|何時|哪年|哪一年|いつ|언제"),
-    ("name", r"who|whom|whose|where|wer|wen|wem|wo|qui|où|quién(?:es)?|dónde|chi|dove|quem|onde|"
-     r"wie is|谁|誰|哪里|哪裡|どこ|누구|어디"),
-)  # fmt: skip
-_ASKED_PATTERNS = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _ASKED)
+_ASKED = (  # kind, words, characters of scripts without spaces
+    (
+        "number",
+        r"how (?:many|much|long|far|old|often|large|big|tall|high|fast|deep|heavy)|what (?:percent"
+        r"(?:age)?|number|amount|price|cost|size)|wie ?viele?|wie (?:lange|oft|hoch|groß)|combien|"
+        r"cuánt[oa]s?|quant[oiae]|quantos|quantas|hoeveel",
+        "多少|几|幾|いくつ|いくら|何人",
+    ),
+    (
+        "date",
+        r"when|(?:what|which) (?:year|date|day|month|century|decade|time)|wann|quand|cuándo|"
+        r"quando|wanneer",
+        "什么时候|何时|何時|哪年|哪一年|いつ|언제",
+    ),
+    (
+        "name",
+        r"who|whom|whose|where|wer|wen|wem|wo|qui|où|quién(?:es)?|dónde|chi|dove|quem|onde|wie is",
+        "谁|誰|哪里|哪裡|どこ|누구|어디",
+    ),
+)
+_ASKED_PATTERNS = tuple(
+    (kind, re.compile(rf"\b(?:{words})\b|{characters}", re.IGNORECASE))
+    for kind, words, characters in _ASKED
+)
 
 LEXICAL_FEATURES = (
     "coverage", "window", "passage", "pairs", "kind", "rank", "length", "novelty", "question",
@@ -250,5 +264,44 @@ def _cosines(
 
 
 # Fitted by `benchmarks/answers.py DATA --fit`.
-LEXICAL_WEIGHTS = Weights(rank=(0.1,) * 12, trust=(0.1,) * 10, bias=0.0, threshold=0.5)
-VECTOR_WEIGHTS = Weights(rank=(0.1,) * 14, trust=(0.1,) * 13, bias=0.0, threshold=0.5)
+LEXICAL_WEIGHTS = Weights(
+    rank=(-2.557, 2.425, 0.012, 0.781, 0.701, 1.817, 2.726, 0.591, -0.305, 2.387, 6.634, 4.603),
+    trust=(0.713, 0.387, 0.679, 1.051, 1.772, -1.297, 2.257, 0.334, 0.311, 0.661),
+    bias=-5.154,
+    threshold=0.18,
+)
+VECTOR_WEIGHTS = Weights(
+    rank=(
+        1.497,
+        2.976,
+        0.546,
+        0.787,
+        0.404,
+        0.504,
+        2.355,
+        0.48,
+        -0.775,
+        2.005,
+        2.099,
+        0.106,
+        6.197,
+        4.196,
+    ),
+    trust=(
+        0.046,
+        0.136,
+        0.303,
+        1.422,
+        -1.007,
+        1.826,
+        -0.105,
+        0.944,
+        0.208,
+        1.424,
+        1.211,
+        0.432,
+        0.321,
+    ),
+    bias=-5.932,
+    threshold=0.22,
+)

@@ -45,7 +45,7 @@ class ExtractiveAnswerer:
         segmenter: Finds the sentences.
         embedder: Adds meaning to words when it is a trained one; a weak one is left out.
         max_sentences: Most sentences or rows, those for context included, at least 1.
-        min_confidence: Confidence below which the answer is "not found", in [0, 1]. None: the
+        threshold: Confidence below which the answer is "not found", in [0, 1]. None: the
             fitted one.
         max_gap: A further sentence is added when its score is at most this much below the best;
             1 is odds of e.
@@ -54,16 +54,14 @@ class ExtractiveAnswerer:
     segmenter: Segmenter
     embedder: Embedder | None = None
     max_sentences: int = 3
-    min_confidence: float | None = None
+    threshold: float | None = None
     max_gap: float = 1.0
 
     def __post_init__(self) -> None:
         if self.max_sentences < 1:
             raise ConfigError(f"`max_sentences` must be at least 1, got {self.max_sentences!r}.")
-        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
-            raise ConfigError(
-                f"`min_confidence` must be in [0, 1] or None, got {self.min_confidence!r}."
-            )
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ConfigError(f"`threshold` must be in [0, 1] or None, got {self.threshold!r}.")
         if self.max_gap < 0:
             raise ConfigError(f"`max_gap` must be 0 or more, got {self.max_gap!r}.")
 
@@ -79,7 +77,7 @@ class ExtractiveAnswerer:
             return _not_found(len(hits), 0.0)
         embedder = None if self.embedder is None or self.embedder.is_weak else self.embedder
         evidence = weigh(query.text, hits, units, embedder=embedder)
-        least = evidence.threshold if self.min_confidence is None else self.min_confidence
+        least = evidence.threshold if self.threshold is None else self.threshold
         if evidence.confidence < least:
             return _not_found(len(hits), evidence.confidence)
         return _quoted(hits, units, self._chosen(hits, units, evidence), evidence.confidence)

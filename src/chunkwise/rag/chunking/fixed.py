@@ -53,10 +53,11 @@ class FixedChunker:
 
     def _next(self, ruler: Ruler, window: Span) -> int:
         """Where the window after this one starts: `overlap` tokens before its end."""
-        if not self.overlap:
-            return window.end
-        first = ruler.index(window.end) - self.overlap
-        start = int(ruler.starts[max(first, 0)])
-        if start <= window.start or ruler.count(start, window.end) > self.overlap:
-            return window.end
-        return start
+        last = ruler.index(window.end)
+        for first in range(max(0, last - self.overlap), last):
+            repeated = trim(ruler.text, int(ruler.starts[first]), window.end)
+            if repeated is None or repeated.start <= window.start:
+                continue
+            if ruler.count(*repeated) <= self.overlap:
+                return repeated.start
+        return window.end

@@ -137,6 +137,8 @@ def _checked(document: Document, mismatch: str) -> Document:
     """The document with what a store cannot hold replaced, and warnings about its text."""
     warnings = [mismatch] if mismatch else []
     text = document.text
+    if unreadable := text.count("\ufffd"):
+        warnings.append(f"{unreadable} characters could not be decoded; they read U+FFFD.")
     if _IMPOSSIBLE.search(text):
         text, count = _IMPOSSIBLE.subn("\ufffd", text)
         warnings.append(f"{count} impossible characters were replaced by U+FFFD.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 
 from chunkwise.errors import UnsupportedFormatError
 
@@ -144,8 +145,8 @@ def _in_zip(data: bytes, name: str) -> str | None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = set(archive.namelist())
-            kind = archive.read("mimetype")[:100].decode("latin-1") if "mimetype" in members else ""
-    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError, KeyError):
+            kind = _mimetype(archive) if "mimetype" in members else ""
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, KeyError, zlib.error):
         return None
     for member, parser in _ZIP_MEMBERS:
         if member in members and "[Content_Types].xml" in members:
@@ -160,3 +161,8 @@ def _in_zip(data: bytes, name: str) -> str | None:
     if kind.startswith("application/vnd.oasis.opendocument"):
         raise UnsupportedFormatError(name, f"is an OpenDocument file of type {kind!r}; export it.")
     raise UnsupportedFormatError(name, f"is {_ARCHIVE}.")
+
+
+def _mimetype(archive: zipfile.ZipFile) -> str:
+    with archive.open("mimetype") as file:
+        return file.read(100).decode("latin-1")

@@ -100,7 +100,7 @@ _BODIES = frozenset(
     )
 )
 _MAX_NESTING = 8
-_WORD = re.compile(r"\w")
+_CLOSING = re.compile(r"\s*[})\];,][})\];,\s]*")
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 
 
@@ -172,11 +172,12 @@ def _lines(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _closed(text: str, block: Block | None, at: int, stop: int) -> tuple[Block | None, int]:
-    """The block, longer by the brackets up to `stop` if nothing else stands there."""
-    rest = text[at:stop].rstrip()
-    if block is None or not rest or _WORD.search(rest):
+    """The block, longer by the closing brackets that follow it before `stop`."""
+    brackets = _CLOSING.match(text, at, stop)
+    if block is None or brackets is None:
         return block, at
-    return dataclasses.replace(block, end=at + len(rest)), at + len(rest)
+    end = at + len(brackets[0].rstrip())
+    return dataclasses.replace(block, end=end), end
 
 
 def _to_chars(text: str) -> Callable[[int], int]:

@@ -23,6 +23,7 @@ _VALUE = re.compile(  # a number, date, time or truth value: what a header does 
     r"[-+(]?[$€£¥]?\s?\d[\d.,'\s/:%-]*(?:[eE][-+]?\d+)?\)?(?:T[\d:.]+Z?)?|true|false|null|none|nan",
     re.I,
 )
+_YEAR = re.compile(r"(?:1[89]|20)\d\d")
 
 
 @dataclass(frozen=True)
@@ -110,17 +111,19 @@ def _delimiter(text: str) -> str:
 
 
 def _has_header(rows: list[list[str]]) -> bool:
-    """Whether the first row names the columns: words only, all different, not seen below."""
+    """Whether the first row names the columns: all different, and unlike what stands below."""
     if len(rows) < 2:
         return False
-    first = [cell.strip() for cell in rows[0]]
-    named = [cell for cell in first if cell]
-    if len(set(named)) < len(named) or len(named) * 2 <= len(first):
+    first = {i: cell.strip() for i, cell in enumerate(rows[0]) if cell.strip()}
+    if len(set(first.values())) < len(first) or len(first) * 2 <= len(rows[0]):
         return False
-    if any(_VALUE.fullmatch(cell) for cell in named):
-        return all(re.fullmatch(r"(?:1[89]|20)\d\d", c) for c in named if _VALUE.fullmatch(c)) and (
-            not _VALUE.fullmatch(named[0])
-        )  # years may head columns
-    return not any(
-        row[i : i + 1] == [cell] for row in rows[1:] for i, cell in enumerate(first) if cell
-    )
+    below = {i: {row[i].strip() for row in rows[1:] if i < len(row)} for i in first}
+    if any(cell in below[i] for i, cell in first.items()):
+        return False
+    clashes = [c for i, c in first.items() if _VALUE.fullmatch(c) and _has_value(below[i])]
+    are_years = len(clashes) > 1 and all(_YEAR.fullmatch(c) for c in clashes)
+    return not clashes or (are_years and rows[0][0].strip() not in clashes)
+
+
+def _has_value(cells: set[str]) -> bool:
+    return any(_VALUE.fullmatch(cell) for cell in cells)

@@ -54,16 +54,23 @@ Margins = Sequence[Sequence[tuple[float, int, Line]]]
 
 
 def _repeated(margins: Margins) -> dict[str, float]:
-    """Text that repeats at one height, and the height."""
+    """Text that repeats at one height, and the height.
+
+    Text of which only the digits differ must stand on a quarter of the pages: `Exhibit 31.1`
+    and `Exhibit 32.1` are titles.
+    """
     needed = max(2, min(3, len(margins)))
     heights: dict[str, list[float]] = {}
+    wordings: dict[str, set[str]] = {}
     for margin in margins:
-        for key, y in {_key(line.text, y): y for y, _, line in margin}.items():
+        for key, (y, text) in {_key(x.text, y): (y, x.text) for y, _, x in margin}.items():
             heights.setdefault(key, []).append(y)
+            wordings.setdefault(key, set()).add(text)
     found = {}
     for key, ys in heights.items():
         middle = statistics.median(ys)
-        if sum(abs(y - middle) <= _SAME_HEIGHT for y in ys) >= needed:
+        least = needed if len(wordings[key]) == 1 else max(needed, len(margins) / 4)
+        if sum(abs(y - middle) <= _SAME_HEIGHT for y in ys) >= least:
             found[key] = middle
     return found
 

@@ -109,7 +109,7 @@ def _is_no_row(line: Line, first: Line, width: float) -> bool:
     """Whether a line of one cell ends the table: a larger one, or a sentence across it."""
     sentence = len(line.text.split()) > 12 or line.text.endswith(".")
     wide = line.x1 - line.x0 > 0.75 * width
-    return line.size > 1.1 * first.size or (wide and sentence)
+    return line.size > 1.2 * first.size or (wide and sentence)
 
 
 def _is_dense(rows: list[list[Cell]]) -> bool:
@@ -139,7 +139,7 @@ def _grid(lines: Sequence[Line], cells: list[list[Cell]], start: int, end: int) 
         return None
     shares = sorted({0, 1, int(0.15 * len(several)), int(0.3 * len(several))})
     tries = [_fill(_columns(several, share), rows) for share in shares]
-    texts, clashes = min(tries, key=lambda filled: (filled[1], -len(filled[0][0])))
+    texts, clashes = min(tries, key=lambda filled: filled[1])
     if clashes > 0.2 * len(rows) or len(texts[0]) < 2 or _is_prose(texts):
         return None
     return Grid(start, end, tuple(texts), _header_rows(texts, lines[start:end]))

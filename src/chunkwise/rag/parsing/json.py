@@ -45,7 +45,7 @@ class JsonParser:
 
 def _read_whole(text: str, name: str, writer: _Writer) -> None:
     try:
-        writer.write(_loads(text), "")
+        writer.write(_DECODER.decode(text), "")
     except json.JSONDecodeError as exc:
         lines = [line for line in text.split("\n") if line.strip()]
         if len(lines) > 1 and all(_is_record(line) for line in lines[:3]):
@@ -56,7 +56,7 @@ def _read_whole(text: str, name: str, writer: _Writer) -> None:
 
 def _is_record(line: str) -> bool:
     try:
-        return isinstance(_loads(line), dict | list)
+        return isinstance(_DECODER.decode(line), dict | list)
     except json.JSONDecodeError:
         return False
 
@@ -68,7 +68,7 @@ def _read_lines(text: str, name: str, writer: _Writer) -> None:
         if not line.strip():
             continue
         try:
-            record = _loads(line)
+            record = _DECODER.decode(line)
         except (json.JSONDecodeError, RecursionError) as exc:
             bad.append(f"Line {number} is not valid JSON and was left out: {exc}.")
             continue
@@ -81,15 +81,13 @@ def _read_lines(text: str, name: str, writer: _Writer) -> None:
         writer.builder.warnings.append(f"{len(bad) - _MAX_WARNINGS} more lines were left out.")
 
 
-def _loads(text: str) -> Any:
-    # Numbers stay as they are written: no rounding, no limit on their digits.
-    return json.loads(text, parse_int=_Number, parse_float=_Number, parse_constant=_Number)
-
-
 class _Number(str):
-    """A number as it is written."""
+    """A number as it is written: no rounding, no limit on its digits."""
 
     __slots__ = ()
+
+
+_DECODER = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_Number)
 
 
 class _Writer:
@@ -114,13 +112,13 @@ class _Writer:
                     self.flush()
                 self.write(item, f"{path}.{key}" if path else str(key))
         else:
-            self.lines.append(f"{path}: {_scalar(value)}" if path else _scalar(value))
+            self.lines.append(f"{path}: {_scalar(value)}".rstrip() if path else _scalar(value))
         if not path:
             self.flush()
 
     def write_record(self, value: Any) -> None:
         """Write a value as one paragraph."""
-        self.lines += (f"{p}: {t}" if p else t for p, t in _leaves(value, ""))
+        self.lines += (f"{p}: {t}".rstrip() if p else t for p, t in _leaves(value, ""))
         self.flush()
 
     def flush(self) -> None:

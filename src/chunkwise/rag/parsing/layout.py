@@ -20,7 +20,7 @@ from chunkwise.rag.parsing.geometry import Cell, Line, Style, Word
 
 _MAX_DEPTH = 8
 _RTL = re.compile("[\u0590-\u08ff\ufb1d-\ufefc]")
-_CELL_GAP = 1.3
+_CELL_GAP = 1.1
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ _FRONT_MATTER = re.compile(
     r"(?:---|\.\.\.)[ \t]*(?:\n|\Z)",
     re.M,
 )
-_PAIR = re.compile(r"(?P<key>[A-Za-z][\w .-]*?):[ \t]+(?P<value>\S.*)$")
+_PAIR = re.compile(r"^(?P<key>[A-Za-z][\w .-]*?):[ \t]+(?P<value>\S.*)$", re.M)
 _LINK = re.compile(r"!?\[([^\[\]]*)\](?:\([^()]*\)|\[[^\[\]]*\])")
 _HEADING_MARKS = re.compile(r"^#{1,6}(?=\s)|(?<=\s)#+$|\{#[\w-]+\}$")
 _MAX_NESTING = 60

@@ -215,7 +215,7 @@ def _breaks(current: list[Line], line: Line, place: _Place, pitch: Pitch) -> boo
         return False
     if _far(last, line, pitch(line.size) * (1.6 if _mid_sentence(last, line) else 1.25)):
         return True
-    if len(last.cells) > 1 and len(line.cells) > 1:
+    if max(len(last.cells), len(line.cells)) > 3 or _are_rows(last, line):
         return True
     if last.style != line.style and _style_edge(current, line, right):
         return True
@@ -240,7 +240,7 @@ def _mid_sentence(last: Line, line: Line) -> bool:
 def _style_edge(current: list[Line], line: Line, right: float) -> bool:
     """Bold or italic lines are parted from others, unless they go on in mid-sentence."""
     last = current[-1]
-    short = _had_room(last, line, right)
+    short = _had_room(last, line, right) or _is_centred(last, line)
     if last.style.bold or last.style.italic:
         return short and all(other.style == last.style for other in current)
     return short or last.text.endswith(_ENDS)
@@ -268,8 +268,7 @@ def _indent_breaks(current: list[Line], line: Line, place: _Place) -> bool:
     room = _had_room(last, line, right)
     if line.rtl:
         return room and last.text.endswith(_ENDS)
-    centred = abs((line.x0 + line.x1) - (last.x0 + last.x1)) < 2 * line.size
-    if centred and abs(step) > 0.8 * line.size and last.x1 < right - line.size:
+    if _is_centred(last, line) and last.x1 < right - line.size:
         return False
     if step > 0.8 * line.size:
         hanging = open_sentence or place.hangs or (_is_item(first) and not room)
@@ -278,6 +277,23 @@ def _indent_breaks(current: list[Line], line: Line, place: _Place) -> bool:
     if step < -0.8 * line.size:
         return (len(current) > 1 or room) and (place.hangs or not open_sentence)
     return room and not open_sentence
+
+
+def _are_rows(last: Line, line: Line) -> bool:
+    """Two lines with a cell of one column; gaps of justified text do not line up."""
+    near = 0.7 * line.size
+    for a in last.cells[1:]:
+        for b in line.cells[1:]:
+            short = max(a.x1 - a.x0, b.x1 - b.x0) < 0.3 * (line.x1 - line.x0)
+            if abs(a.x0 - b.x0) < near or (short and abs(a.x1 - b.x1) < near):
+                return True
+    return False
+
+
+def _is_centred(last: Line, line: Line) -> bool:
+    """Lines of unlike width with one centre."""
+    centred = abs((line.x0 + line.x1) - (last.x0 + last.x1)) < 2 * line.size
+    return centred and abs(line.x0 - last.x0) > 0.8 * line.size
 
 
 def _is_item(line: Line) -> bool:

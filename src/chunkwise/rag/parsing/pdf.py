@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from chunkwise.errors import DocumentError
@@ -146,6 +147,7 @@ def _build(
     drafts = [paragraphs.drafts(lines, pitch) for lines in pages]
     outline.set_headings([draft for page in drafts for draft in page], bookmarks)
     joiner = Joiner(line for lines in pages for line in lines)
+    _mend_cut_words(drafts, joiner)
     builder.title = _heading_title(drafts, joiner)
     for frame, page in zip(frames, drafts, strict=True):
         builder.new_page()
@@ -153,6 +155,20 @@ def _build(
         for draft in page:
             _emit(builder, draft, frame, joiner, draft.kind == last == "list_item")
             last = draft.kind
+
+
+def _mend_cut_words(pages: Sequence[Sequence[Draft]], joiner: Joiner) -> None:
+    """A word that a page break cuts goes to the first of the two pages, in place."""
+    for page, after in pairwise(pages):
+        kinds = ("paragraph", "list_item")
+        last = next((d.lines[-1] for d in reversed(page) if d.kind in kinds), None)
+        first = next((d.lines[0] for d in after if d.kind in kinds), None)
+        if last is None or first is None or not last.hyphenated or " " not in first.text:
+            continue
+        end, rest = first.text.split(" ", 1)
+        if end[0].islower() and first.size == last.size:
+            last.text = joiner.join([last, replace(first, text=end)])
+            first.text = rest
 
 
 def _emit(

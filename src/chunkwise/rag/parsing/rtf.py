@@ -21,9 +21,10 @@ _TOKEN = re.compile(
 _SKIPPED = frozenset(
     re.findall(
         r"\w+",
-        "fonttbl colortbl stylesheet info pict object header footer headerl headerr headerf "
-        "footerl footerr footerf fldinst listtable listoverridetable rsidtbl generator xmlnstbl themedata "
-        "colorschememapping latentstyles datastore datafield bkmkstart bkmkend filetbl revtbl "
+        "fonttbl colortbl stylesheet info pict object header headerl headerr headerf footer "
+        "footerl footerr footerf fldinst listtable listoverridetable rsidtbl generator xmlnstbl "
+        "themedata colorschememapping latentstyles datastore datafield bkmkstart bkmkend filetbl "
+        "revtbl "
         "ftnsep ftnsepc aftnsep aftnsepc pntext pntxta pntxtb nonshppict listtext",
     )
 )

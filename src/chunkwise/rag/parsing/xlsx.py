@@ -9,6 +9,7 @@ merged cell has its text once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +19,7 @@ from chunkwise.errors import DocumentError
 from chunkwise.rag.parsing.base import DocumentBuilder
 from chunkwise.rag.parsing.cells import NumberFormats
 from chunkwise.rag.parsing.ooxml import Package, find_local, local_name
+from chunkwise.rag.parsing.zips import DAMAGES, refuse_entities
 from chunkwise.types import Document
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ __all__ = ["XlsxParser"]
 
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _STRICT_R = "{http://purl.oclc.org/ooxml/officeDocument/relationships}"
+_MAX_GAPS = 20  # blank columns looked at as borders between tables
 _MAX_BLANK_SHARE = 20  # cells of a table for each that holds something
 
 
@@ -165,35 +168,37 @@ def _rich_text(element: Element) -> str:
 
 def _stream(package: Package, part: str, wanted: str) -> Iterator[Element]:
     """Elements of one name, each freed when the next is asked for."""
-    from xml.etree.ElementTree import ParseError
-
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import iterparse
+    from xml.etree.ElementTree import ParseError, iterparse
 
     with package.open(part) as file:
-        parents: list[Element] = []
+        refuse_entities(file, part=part, name=package.name)
+    with package.open(part) as file:
+        parent, tag = None, ""
         try:
             for event, element in iterparse(file, events=("start", "end")):
                 if event == "start":
-                    parents.append(element)
-                    continue
-                parents.pop()
-                if local_name(element) == wanted:
+                    if not tag and local_name(element) == wanted:
+                        tag = element.tag
+                    elif not tag:
+                        parent = element  # the last one opened before the first wanted one
+                elif element.tag == tag:
                     yield element
-                    parents[-1].clear()
-        except DefusedXmlException as error:
-            raise DocumentError(package.name, f"{part!r} defines XML entities; refused") from error
-        except (ParseError, EOFError, OSError) as error:
+                    if parent is not None:
+                        parent.clear()
+        except (ParseError, *DAMAGES) as error:
             raise DocumentError(package.name, f"{part!r} is damaged ({error})") from error
 
 
 def _column(reference: str) -> int:
     """Column from 0 of a reference such as `AB12`."""
+    return _column_of_letters(reference.rstrip("0123456789"))
+
+
+@functools.cache
+def _column_of_letters(letters: str) -> int:
     column = 0
-    for letter in reference:
-        if not letter.isalpha():
-            break
-        column = column * 26 + ord(letter.upper()) - 64
+    for letter in letters.upper():
+        column = column * 26 + ord(letter) - 64
     return column - 1
 
 
@@ -224,7 +229,7 @@ def _side_by_side(rows: list[_Row]) -> Iterator[list[_Row]]:
     """
     used = sorted({cell.column for row in rows for cell in row})
     gaps = [after for before, after in pairwise(used) if after > before + 1]
-    for start in gaps:
+    for start in gaps if len(gaps) <= _MAX_GAPS else ():
         left = [[cell for cell in row if cell.column < start] for row in rows]
         right = [[cell for cell in row if cell.column >= start] for row in rows]
         if _is_own_table(left, right) or _is_own_table(right, left):

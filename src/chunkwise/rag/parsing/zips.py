@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 import zlib
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 
 MAX_UNPACKED_BYTES = 512 * 1024**2
 MAX_ENTRIES = 20_000
+_PROLOG_BYTES = 4096
 _SUSPECT_BYTES = 10 * 1024**2
 _MAX_RATIO = 200
-_DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
+DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")
 _ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")
 
@@ -58,7 +60,7 @@ def open_entry(archive: zipfile.ZipFile, entry: str, *, name: str) -> IO[bytes]:
         return archive.open(entry)
     except KeyError as error:
         raise DocumentError(name, f"lacks the part {entry!r}; it is incomplete") from error
-    except (*_DAMAGES, RuntimeError) as error:
+    except (*DAMAGES, RuntimeError) as error:
         raise DocumentError(name, f"the part {entry!r} is damaged ({error})") from error
 
 
@@ -72,7 +74,7 @@ def read_entry(archive: zipfile.ZipFile, entry: str, *, name: str) -> bytes:
         try:
             # No more than the directory says, which was checked: it may lie.
             return file.read(archive.getinfo(entry).file_size)
-        except _DAMAGES as error:
+        except DAMAGES as error:
             raise DocumentError(name, f"the part {entry!r} is damaged ({error})") from error
 
 
@@ -82,18 +84,42 @@ def parse_xml(data: bytes, *, part: str, name: str) -> Element:
     Raises:
         DocumentError: It is damaged.
     """
-    from xml.etree.ElementTree import ParseError
+    from xml.etree.ElementTree import ParseError, fromstring
 
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import fromstring
-
+    refuse_entities(io.BytesIO(data), part=part, name=name)
     try:
-        root: Element = fromstring(data)
+        return fromstring(data)
     except (ParseError, LookupError, ValueError) as error:
-        if isinstance(error, DefusedXmlException):
-            raise DocumentError(name, f"the part {part!r} defines XML entities; refused") from error
         raise DocumentError(name, f"the part {part!r} is damaged ({error})") from error
-    return root
+
+
+def refuse_entities(file: IO[bytes], *, part: str, name: str) -> None:
+    """Read up to the root element, and refuse XML that defines entities.
+
+    They can make a small file huge. Checking what is in front of the root leaves the rest to
+    the fast parser; `defusedxml` parses all of it in Python.
+
+    Raises:
+        DocumentError: It defines entities.
+    """
+    from xml.parsers import expat
+
+    def refuse(*_: object) -> None:
+        raise DocumentError(name, f"the part {part!r} defines XML entities; refused")
+
+    def stop(*_: object) -> None:
+        raise _RootReachedError
+
+    parser = expat.ParserCreate()
+    parser.EntityDeclHandler, parser.StartElementHandler = refuse, stop
+    # A damaged file is reported by whoever parses all of it.
+    with contextlib.suppress(_RootReachedError, expat.ExpatError, LookupError, ValueError):
+        while data := file.read(_PROLOG_BYTES):
+            parser.Parse(data, False)
+
+
+class _RootReachedError(Exception):
+    pass
 
 
 def _check(entries: list[zipfile.ZipInfo], name: str, kind: str) -> None:

@@ -5,7 +5,17 @@ Differs: the token vectors are those of the embedder, which was trained for one 
 not for this; the mean over question tokens is taken instead of the sum, so scores lie in [-1, 1].
 Optionally mixed with the incoming order by reciprocal rank, since their scores do not compare.
 Exact when: `weight=0` keeps the incoming order.
-Cost: one encoder pass over question and passages a call: some 20 ms for 10 passages of 120 words.
+Cost: one encoder pass over the question and the passages scored, at each call.
+Helps or hurts: with all-MiniLM-L6-v2, 30 dense hits scored again, nDCG@10 and its change against
+dense alone (95 % paired bootstrap):
+
+| data | questions | dense | `weight=0.5` | `weight=1` |
+| --- | --- | --- | --- | --- |
+| NQ-open, gold passages | 1510 | 0.964 | +0.001 [-0.001, +0.004] | -0.001 [-0.006, +0.005] |
+| Cranfield | 143 | 0.367 | +0.014 [-0.001, +0.029] | +0.008 [-0.017, +0.032] |
+
+No interval excludes zero, so it is not used by default. Alone it costs the first place more often
+than it wins it (Cranfield: a relevant first hit in 34 % of questions, dense in 37 %).
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ LANGUAGES: Mapping[str, Language] = MappingProxyType(
             titles="esim ks vrt ym mm ns nk tri prof toht dr st hra rva so t.s huom k o mr ts "
             "siht os päätoim",
             numbered="n nro s ss luku kpl puh klo art noin §",
-            general="jne yms ym tms oy ab jr eaa ekr jkr eKr ap ip mrd milj",
+            general="jne yms ym tms oy ab jr eaa ekr jkr ap ip mrd milj",
             frequent="ja on ei se että oli joka hän mutta ovat kun niin myös kuin sen ole hänen "
             "mukaan jos tai vain nyt sitä olla jo siitä minä mitä sekä tämä olen vielä "
             "ollut kanssa siellä voi siis koska ne sitten me he tässä tämän kaikki jotka "

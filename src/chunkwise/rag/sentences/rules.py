@@ -5,10 +5,12 @@ in Latin, Cyrillic, Greek, Arabic, Hebrew, Devanagari, Han, kana, Hangul and Tha
 
 Source: none; the usual rules, with word lists per language in `languages.py`.
 Exact when: never promised; F1 per language in `benchmarks/sentences.py`.
-Cost: linear. Every decision reads a bounded stretch around its place, so a stream and the whole
-    text give the same sentences.
-Helps or hurts: Thai has neither terminators nor spaces between words; its sentences are guessed
-    at spaces, and half of them wrongly.
+Cost: linear; some 5 million characters a second in English. Every decision reads a bounded
+    stretch around its place, so a stream and the whole text give the same sentences.
+Helps or hurts: most on wrapped lines (boundary F1 0.89 to 1.00 against 0.43 to 0.77 of a naive
+    split) and legal text; on clean prose a naive split is nearly as good. Thai has neither
+    terminators nor spaces between words: sentences are guessed at spaces, half of them wrongly
+    (F1 0.53). An item of a list is a sentence, also where it grammatically goes on.
 """
 
 from __future__ import annotations

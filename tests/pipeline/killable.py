@@ -1,0 +1,42 @@
+"""Runs ingests in processes of its own, for tests that kill them.
+
+Each line on standard input is a corpus folder and a folder of files, separated by a tab. For each
+a child is forked that runs the ingest; its process number is printed, and when it ends its exit
+status. Forking saves the second that an interpreter takes to start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from chunkwise.rag.parsing.files import walk
+from chunkwise.store import Store
+from tests.pipeline.folders import make_ingest
+
+
+def ingest(corpus: Path, folder: Path) -> None:
+    """One run, with many small commits."""
+    with Store.open(corpus, create=True) as store:
+        make_ingest(store, folder.parent, batch_chunks=12).run([folder], prune=True)
+
+
+def main() -> None:
+    list(walk([Path(__file__)]))  # imports the parsers, before the first fork
+    for line in sys.stdin:
+        corpus, folder = line.rstrip("\n").split("\t")
+        child = os.fork()
+        if child == 0:
+            try:
+                ingest(Path(corpus), Path(folder))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        print(child, flush=True)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    main()
