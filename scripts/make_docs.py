@@ -75,7 +75,8 @@ def papers_page() -> str:
     lines = ["# Papers", NOTE, "| method | source |", "| --- | --- |"]
     for room, registry in rooms():
         for name in registry.own:
-            if source := _source(docstring(room, name)):
+            source = _source(docstring(room, name))
+            if source and not source.startswith("none"):
                 lines.append(f"| [`{room}/{name}`](../src/chunkwise/rag/{room}/{name}.py) | {source} |")
     return "\n".join(lines) + "\n"
 

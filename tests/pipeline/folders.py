@@ -17,7 +17,18 @@ from chunkwise.rag.parsing.worker import Job, Parsed
 from chunkwise.store import Store
 from chunkwise.types import Document
 
-WORDS = "ferry harbour ticket child adult engine valve fuel winter summer crew bridge".split()
+WORDS = [
+    "ferry",
+    "harbour",
+    "ticket",
+    "child",
+    "adult",
+    "engine",
+    "valve",
+    "fuel",
+    "winter",
+    "crew",
+]
 RECIPE = {"parse": "1", "chunk": "1", "embed": "1"}
 
 

@@ -22,6 +22,12 @@ def ingest(corpus: Path, folder: Path) -> None:
         make_ingest(store, folder.parent, batch_chunks=12).run([folder], prune=True)
 
 
+def say(number: int) -> None:
+    """A number for whoever reads standard output."""
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     list(walk([Path(__file__)]))  # imports the parsers, before the first fork
     for line in sys.stdin:
@@ -33,9 +39,9 @@ def main() -> None:
                 os._exit(0)
             finally:
                 os._exit(1)
-        print(child, flush=True)
+        say(child)
         _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        say(os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":

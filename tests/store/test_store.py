@@ -192,9 +192,11 @@ def test_a_second_writer_waits_and_then_names_the_first(tmp_path: Path) -> None:
             assert holder.stdout is not None
             assert holder.stdin is not None
             assert holder.stdout.readline() == "held\n"
-            with pytest.raises(CorpusLockedError, match=f"Process {holder.pid} "):
-                with store.writing(0.1):
-                    pass
+            with (
+                pytest.raises(CorpusLockedError, match=f"Process {holder.pid} "),
+                store.writing(0.1),
+            ):
+                pass
             assert store.documents() == []  # readers go on
             holder.stdin.write("\n")
             holder.stdin.flush()

@@ -45,12 +45,11 @@ class Parts:
     @functools.cached_property
     def embedder(self) -> Embedder:
         """Makes vectors."""
-        options = {
-            "base_url": self.settings.base_url,
-            "api_key_env": self._key_env,
-            "timeout_s": self.settings.request_timeout_s,
-        }
-        return embedders.build(self.settings.embedder, **options)
+        s = self.settings
+        options: dict[str, Any] = {"timeout_s": s.request_timeout_s}
+        if s.base_url:
+            options |= {"base_url": s.base_url, "api_key_env": self._key_env}
+        return embedders.build(s.embedder, **options)
 
     @functools.cached_property
     def chunker(self) -> Chunker:

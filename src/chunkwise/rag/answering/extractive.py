@@ -2,12 +2,17 @@
 
 Source: none; a linear ranker over term overlap, cosine and the kind of thing asked for, as in
     classic answer-sentence selection.
-Differs: the confidence is the probability, fitted on held-out questions, that the sentences
+Differs: the confidence is the probability, fitted on the training halves, that the sentences
     shown hold the answer; below a threshold the answer is that there is none.
 Exact when: always verbatim: the text is slices of the documents, joined by blank lines.
-Cost: a few milliseconds for eight passages; with an embedder, one batch of all their sentences.
-Helps or hurts: see `benchmarks/answers.py`. It parts questions about other matters well, and
-    questions that the passage almost answers badly (SQuAD 2.0): words and cosines do not read.
+Cost: some 20 ms for eight passages of 130 words; with an embedder, also one batch of all their
+    sentences.
+Helps or hurts: on 1,000 answerable questions of the test halves of five sets
+    (`benchmarks/answers.py`), a gold answer stands in what is shown for 66 % without an embedder
+    (BM25 hits) and 73 % with MiniLM (fused hits); in the two best BM25 sentences of the same
+    hits, for 61 % and 63 %. AUC of the confidence, answerable against not: 0.79 and 0.84. It
+    parts questions about other matters well (0.90, 0.97), and questions that a passage almost
+    answers badly (0.57, 0.59: SQuAD 2.0, CLAPnq): words and cosines do not read.
 """
 
 from __future__ import annotations
