@@ -15,7 +15,8 @@ What it does not tell. Whether the chunks are good to retrieve. Everyone first w
 of the documents untimed, so that word caches are as full as after the first megabyte of a
 corpus; the timed documents are new to them. Medians; the slow ones are repeated less often.
 `cut` (ids, headings, tokens of each chunk) is timed apart, since peers have no counterpart.
-chonkie's FastChunker counts bytes and has no token limit.
+chonkie's FastChunker counts bytes and has no token limit. Whole books are among the documents:
+some peers slow down with the length of a document.
 """
 
 from __future__ import annotations
@@ -142,7 +143,10 @@ def candidates(tokenizer: Any) -> dict[str, Callable[[], Split]]:
         return make
 
     def of_semchunk() -> Split:
-        chunker = semchunk.chunkerify(count, SIZE)
+        def count_afresh(text: str) -> int:  # semchunk keeps counts per function, across chunkers
+            return count(text)
+
+        chunker = semchunk.chunkerify(count_afresh, SIZE)
 
         def split(text: str) -> list[Piece]:
             chunks, offsets = chunker(text, offsets=True)
