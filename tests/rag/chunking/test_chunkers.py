@@ -179,3 +179,15 @@ def test_semantic_and_cluster_options_are_checked() -> None:
     ):
         with pytest.raises(ConfigError, match=option):
             build(name, **{option: -1})
+
+
+def test_recursive_leaves_a_heading_with_what_follows() -> None:
+    parts = document(
+        ("paragraph", "one two three four five six"),
+        ("heading", "Title"),
+        ("paragraph", "seven eight nine ten eleven twelve"),
+    )
+    assert texts(build("recursive", size=8), parts) == [
+        "one two three four five six",
+        "Title\nseven eight nine ten eleven twelve",
+    ]
