@@ -189,5 +189,5 @@ def test_recursive_leaves_a_heading_with_what_follows() -> None:
     )
     assert texts(build("recursive", size=8), parts) == [
         "one two three four five six",
-        "Title\nseven eight nine ten eleven twelve",
+        "Title\n\nseven eight nine ten eleven twelve",
     ]
