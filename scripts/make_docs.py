@@ -65,7 +65,9 @@ def methods_page() -> str:
             what = docstring(room, name).split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
             fields = registry.options(name).values()
             options = ", ".join(f"`{f.name}`{_default(f)}" for f in fields)
-            lines.append(f"| [`{name}`](../src/chunkwise/rag/{room}/{name}.py) | {what} | {options} |")
+            lines.append(
+                f"| [`{name}`](../src/chunkwise/rag/{room}/{name}.py) | {what} | {options} |"
+            )
         lines.append("")
     return "\n".join(lines)
 
@@ -77,7 +79,9 @@ def papers_page() -> str:
         for name in registry.own:
             source = _source(docstring(room, name))
             if source and not source.startswith("none"):
-                lines.append(f"| [`{room}/{name}`](../src/chunkwise/rag/{room}/{name}.py) | {source} |")
+                lines.append(
+                    f"| [`{room}/{name}`](../src/chunkwise/rag/{room}/{name}.py) | {source} |"
+                )
     return "\n".join(lines) + "\n"
 
 
@@ -89,7 +93,9 @@ def _source(text: str) -> str:
     kept: list[str] = []
     for line in rest.split("\n"):
         label = line.split(":")[0].strip()
-        if not line.strip() or (kept and label in {"Differs", "Exact when", "Cost", "Helps / hurts"}):
+        if not line.strip() or (
+            kept and label in {"Differs", "Exact when", "Cost", "Helps / hurts"}
+        ):
             break
         kept.append(line.strip())
     return " ".join(kept).replace("|", "\\|")

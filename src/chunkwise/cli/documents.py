@@ -162,7 +162,8 @@ _NUMBERS = ("version", "chunks", "bytes")
 def report_dict(report: IngestReport) -> dict[str, Any]:
     """An ingest report as JSON shows it."""
     data = dataclasses.asdict(report)
-    data["failed"] = [{"name": name, "reason": reason} for name, reason in report.failed]
+    for key in ("skipped", "failed"):
+        data[key] = [{"name": name, "reason": reason} for name, reason in getattr(report, key)]
     return data
 
 
@@ -179,6 +180,7 @@ def show_report(report: IngestReport, seconds: float) -> None:
             ("updated", report.updated),
             ("unchanged", report.unchanged),
             ("removed", report.removed),
+            ("skipped (no parser takes them)", len(report.skipped)),
             ("failed", len(report.failed)),
         )
         if found

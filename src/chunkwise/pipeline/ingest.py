@@ -65,6 +65,7 @@ class IngestReport:
         updated: Documents that were stored anew.
         unchanged: Documents that were as they are.
         removed: Documents whose files are gone.
+        skipped: Names and reasons of files met in folders that no parser takes.
         failed: Names and reasons of those that could not be read; what was stored of them stays.
         warnings: What could not be read inside of documents.
         chunks: What became of the chunks of the documents that were stored or removed.
@@ -76,6 +77,7 @@ class IngestReport:
     updated: int = 0
     unchanged: int = 0
     removed: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     chunks: Changes = field(default_factory=Changes)
@@ -224,6 +226,8 @@ class Ingest:
         for item in found:
             if isinstance(item, Job):
                 jobs.append(item)
+            elif item.is_unsupported:
+                self.report.skipped.append((item.name, item.error))
             elif not (prune and self._is_gone(item.name) and self.store.info(item.name)):
                 self.report.failed.append((item.name, item.error))
         return jobs

@@ -12,13 +12,22 @@ from chunkwise.rag.parsing.base import parsers
 from chunkwise.rag.parsing.worker import Job
 
 _SNIFFED_BYTES = 4096
+_NO_PARSER = "no parser takes binary"
 
 
 class Skipped(NamedTuple):
-    """A file or folder that is not taken, and why, in words for the user."""
+    """A file or folder that is not taken, and why, in words for the user.
+
+    Attributes:
+        name: How it is called.
+        error: Why it is not taken.
+        is_unsupported: It is a binary file of a kind no parser takes, met inside a folder: left
+            alone as expected, and no failure.
+    """
 
     name: str
     error: str
+    is_unsupported: bool = False
 
 
 def document_name(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> str:
@@ -102,7 +111,8 @@ class _Walker:
             inside = os.path.relpath(inner, given)
             inner_name = name if inside == "." else inside if name == "." else f"{name}/{inside}"
             if isinstance(outcome, int):
-                yield self._file(inner, inner_name.replace(os.sep, "/"), outcome)
+                item = self._file(inner, inner_name.replace(os.sep, "/"), outcome)
+                yield item if isinstance(item, Job) else self._met(item)
             else:
                 yield _skipped(inner_name.replace(os.sep, "/"), _reason(outcome))
 
@@ -141,6 +151,10 @@ class _Walker:
         self._visited.add(key)
         return is_new
 
+    def _met(self, item: Skipped) -> Skipped:
+        """A file met inside a folder that no parser takes is no failure."""
+        return item._replace(is_unsupported=item.error.startswith(_NO_PARSER))
+
     def _file(self, path: str, name: str, mode: int) -> Job | Skipped:
         if not stat.S_ISREG(mode):
             return _skipped(name, "not a regular file")
@@ -151,7 +165,7 @@ class _Walker:
         suffix = os.path.splitext(name)[1].lower()
         if suffix not in self._suffixes and _is_binary(path):
             kind = f"files ending in {suffix!r}" if suffix else "files without a suffix"
-            return _skipped(name, f"no parser takes binary {kind}")
+            return _skipped(name, f"{_NO_PARSER} {kind}")
         return Job(name, path)
 
     def _is_wanted(self, path: str, root: str) -> bool:

@@ -34,7 +34,8 @@ def graph_of(vectors: Path) -> Path:
 def build(vectors: Path, array: NDArray[np.float32]) -> None:
     """Write the graph over the rows of a vector file, in place of an older one."""
     index = Index(ndim=array.shape[1], metric="ip", dtype="f16", connectivity=16)
-    index.add(np.arange(len(array), dtype=np.uint64), array)
+    # One thread: with more, the graph differs from run to run and may leave a row out of reach.
+    index.add(np.arange(len(array), dtype=np.uint64), array, threads=1)
     unfinished = vectors.with_suffix(f"{_SUFFIX}.{os.getpid()}")
     index.save(str(unfinished))
     unfinished.replace(graph_of(vectors))

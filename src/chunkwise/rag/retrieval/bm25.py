@@ -25,6 +25,7 @@ __all__ = ["BM25Retriever"]
 
 _K1 = 1.2
 _RARE_MATCHES = 2000  # words in at most this many texts always choose candidates
+_FEW_DOCUMENTS = 200  # a filter that keeps no more leaves little to score
 _SPARE = 32  # hits taken beyond `k`, so that ties are cut by content id
 
 
@@ -69,30 +70,35 @@ class BM25Retriever:
     def _matches(
         self, counts: dict[str, int], limit: int, documents: Sequence[int] | None
     ) -> list[tuple[int, float]]:
-        """The best contents. Common words alone choose no candidate when they cannot win."""
-        everything = " OR ".join(counts)
-        rare, common = self._split(counts)
-        if common:
-            # Every word twice, so that scores are doubled evenly.
-            either = " OR ".join([*rare, *common, *common])
-            expression = f"({' OR '.join(rare)}) AND ({either})"
-            found = [(n, s / 2) for n, s in self.store.match(expression, limit, documents)]
-            bound = sum(self._idf(counts[e]) * (_K1 + 1) for e in common)
-            if len(found) == limit and found[-1 - _SPARE][1] > bound:
-                return found
-        return self.store.match(everything, limit, documents)
-
-    def _split(self, counts: dict[str, int]) -> tuple[list[str], list[str]]:
-        """Words that choose candidates, and common ones that only add to scores."""
+        """The best contents. Common words choose no candidates where they cannot win."""
         names = list(counts)
         num_rare = max(1, sum(count <= _RARE_MATCHES for count in counts.values()))
-        # Common words may only add up to less than what the rarest word can bring.
-        budget = self._idf(counts[names[0]]) * (_K1 + 1)
-        while num_rare < len(names):
-            if sum(self._idf(counts[e]) for e in names[num_rare:]) * (_K1 + 1) <= budget:
-                break
-            num_rare += 1
-        return names[:num_rare], names[num_rare:]
+        is_small = documents is not None and len(documents) <= _FEW_DOCUMENTS
+        while num_rare < len(names) and not is_small:
+            found = self._candidates(names[:num_rare], names[num_rare:], limit, documents)
+            if len(found) < limit:
+                break  # too few texts have a rare word
+            kth = found[-1 - _SPARE][1]  # the final one is no lower
+            needed = num_rare
+            while needed < len(names) and self._most(names[needed:], counts) >= kth:
+                needed += 1
+            if needed == num_rare:
+                return found
+            num_rare = needed
+        return self.store.match(" OR ".join(names), limit, documents)
+
+    def _candidates(
+        self, rare: list[str], common: list[str], limit: int, documents: Sequence[int] | None
+    ) -> list[tuple[int, float]]:
+        """The best contents that have a rare word, with the scores that all words give them."""
+        # Every word twice, so that scores are doubled evenly.
+        either = " OR ".join([*rare, *common, *common])
+        found = self.store.match(f"({' OR '.join(rare)}) AND ({either})", limit, documents)
+        return [(content, score / 2) for content, score in found]
+
+    def _most(self, names: list[str], counts: dict[str, int]) -> float:
+        """A score that no text reaches by these words alone."""
+        return sum(self._idf(counts[name]) for name in names) * (_K1 + 1)
 
     def _idf(self, count: int) -> float:
         total = self.store.num_contents()
