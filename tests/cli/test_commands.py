@@ -196,3 +196,28 @@ def test_ctrl_c_keeps_what_was_committed(tmp_path: Path) -> None:
     assert not parsed("doctor", cwd=tmp_path)["problems"]
     report = parsed("add", "docs", cwd=tmp_path)
     assert report["added"] + report["unchanged"] == 400
+
+
+def test_doctor_remakes_lost_vectors(tmp_path: Path) -> None:
+    run("add", SAMPLES, "--corpus", tmp_path / "c", *HASHING)
+    before = parsed("search", "battery", "--retriever", "dense", "--corpus", tmp_path / "c")
+    for file in (tmp_path / "c" / "vectors").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    assert parsed("doctor", "--corpus", tmp_path / "c", code=1)["problems"]
+    repaired = parsed("doctor", "--repair", "--corpus", tmp_path / "c")
+    assert repaired["repaired"]
+    assert repaired["problems"] == []
+    after = parsed("search", "battery", "--retriever", "dense", "--corpus", tmp_path / "c")
+    assert after == before
+
+
+def test_embed_changes_the_embedder_and_add_keeps_it(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    run("add", SAMPLES / "crew-handbook.md", "--corpus", folder, *HASHING)
+    changed = '{"name": "hashing", "dim": 64}'
+    done = process("add", SAMPLES, "--corpus", folder, "--embedder", changed)
+    assert done.returncode == 2
+    assert "chunkwise embed" in done.stderr
+    assert parsed("embed", "--corpus", folder, "--embedder", changed)["embedded"] > 0
+    assert parsed("add", SAMPLES, "--corpus", folder)["added"] == 8
+    assert parsed("search", "dogs", "--retriever", "dense", "--corpus", folder)["hits"]

@@ -115,6 +115,9 @@ def ls(
 def embed(
     corpus: CorpusOption = DEFAULT_CORPUS,
     embedder: Annotated[str | None, typer.Option(help="What makes vectors.")] = None,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Also build a graph for approximate search.")
+    ] = False,
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -123,7 +126,7 @@ def embed(
         open_with(corpus, sets, embedder=embedder) as opened,
         progress_bar("embedding", hidden=as_json) as progress,
     ):
-        count = opened.embed(progress=progress)
+        count = opened.embed(graph=graph, progress=progress)
         fingerprint = opened.parts.embedder.fingerprint
     if as_json:
         print_json({"embedded": count, "embedder": fingerprint})

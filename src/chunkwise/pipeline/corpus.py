@@ -17,6 +17,7 @@ from chunkwise.pipeline.ingest import Ingest, IngestReport, Progress
 from chunkwise.pipeline.parts import Parts
 from chunkwise.rag.parsing.files import document_name
 from chunkwise.rag.parsing.worker import Job, Limits, ParserPool
+from chunkwise.rag.retrieval.dense import DenseRetriever
 from chunkwise.store import Changes, DocumentInfo, Problem, Stats, Store
 from chunkwise.types import Answer, Document, Filter, Hit, Query
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = ".chunkwise"
 RECIPE_KEY = "recipe"
+_MIN_DEAD_VECTORS = 1000  # fewer are not worth rewriting a file
 
 
 class Corpus:
@@ -97,22 +99,34 @@ class Corpus:
             self._store = Store.open(self.folder, create=True)
         with self.store.writing(self.settings.lock_wait_s):
             self._remember_recipe()
-            return self._ingest().run(
+            report = self._ingest().run(
                 [Path(p) for p in paths],
                 include=include,
                 exclude=exclude,
                 prune=prune,
                 progress=progress,
             )
+            self._tidy()
+        return report
 
-    def embed(self, *, progress: Callable[[Progress], None] | None = None) -> int:
+    def embed(
+        self, *, graph: bool = False, progress: Callable[[Progress], None] | None = None
+    ) -> int:
         """Make the vectors that are missing for the embedder in force; returns how many.
 
         Run it after the embedder was changed. It goes on where it was stopped.
+
+        Args:
+            graph: Also build the graph that makes search over very many vectors quick and
+                approximate; needs `chunkwise[ann]`. See `DenseRetriever.ann_rows`.
+            progress: Called after each document.
         """
         with self.store.writing(self.settings.lock_wait_s):
             count = self._ingest().embed_missing(progress=progress)
             self._write_recipe(config.recipe_of(self.settings))
+            self._tidy()
+            if graph:
+                DenseRetriever(self.store, self.parts.embedder).build_graphs()
         return count
 
     def remove(self, *names: str) -> Changes:
@@ -123,7 +137,9 @@ class Corpus:
         """
         found = [name for given in names for name in self._matching(given)]
         with self.store.writing(self.settings.lock_wait_s):
-            return self.store.remove(list(dict.fromkeys(found)))
+            changes = self.store.remove(list(dict.fromkeys(found)))
+            self._tidy()
+        return changes
 
     def documents(self, filter: Filter | None = None) -> list[DocumentInfo]:
         """The documents of the corpus, by name."""
@@ -213,9 +229,12 @@ class Corpus:
         return self.store.check()
 
     def repair(self) -> list[str]:
-        """Put right what can be; says what was done. Text is never dropped."""
+        """Put right what can be; says what was done. Text is never dropped; vectors are remade."""
         with self.store.writing(self.settings.lock_wait_s):
-            return self.store.repair()
+            done = self.store.repair()
+            if count := self._ingest().embed_missing():
+                done.append(f"made {count} vectors again")
+        return done
 
     def close(self) -> None:
         """Close files; a later call opens them again."""
@@ -270,6 +289,12 @@ class Corpus:
             return {}
         text = self.store.setting(RECIPE_KEY)
         return {} if text is None else dict(json.loads(text))
+
+    def _tidy(self) -> None:
+        """Rewrite vector files when most of their rows are dead."""
+        stats = self.store.stats()
+        if stats.dead_vectors > max(_MIN_DEAD_VECTORS, stats.vectors):
+            self.store.compact()
 
     def _remember_recipe(self) -> None:
         """The first `add` fixes the recipe of the corpus; a later one may change how it cuts."""
