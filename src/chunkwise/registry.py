@@ -8,6 +8,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping
+from dataclasses import MISSING
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
 
@@ -94,4 +95,11 @@ class Registry(Generic[T]):
                     f"It has: {', '.join(fields) or 'none'}."
                 )
         offered = {k: v for k, v in parts.items() if k in fields and k not in given}
+        for option, field in fields.items():
+            has_default = (field.default, field.default_factory) != (MISSING, MISSING)
+            if not has_default and option not in given and option not in offered:
+                raise ConfigError(
+                    f"{name!r} needs the option {option!r}: give "
+                    f'{{name = "{name}", {option} = ...}} (as JSON on the command line).'
+                )
         return self.load(name)(**offered, **given)

@@ -9,16 +9,32 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from chunkwise.rag.parsing.files import walk
-from chunkwise.store import Store
+from chunkwise.store import Changes, Prepared, Store
 from tests.pipeline.folders import make_ingest
+
+
+class LoggedStore(Store):
+    """A store that writes down, outside of itself, which documents it has committed."""
+
+    log = Path()
+
+    def replace(self, batch: Sequence[Prepared], *args: Any, **options: Any) -> Changes:
+        changes = super().replace(batch, *args, **options)
+        with self.log.open("a") as file:
+            file.write("".join(f"{item.document.name}\n" for item in batch))
+        return changes
 
 
 def ingest(corpus: Path, folder: Path) -> None:
     """One run, with many small commits."""
-    with Store.open(corpus, create=True) as store:
+    LoggedStore.log = corpus.with_suffix(".log")
+    LoggedStore.log.write_text("")
+    with LoggedStore.open(corpus, create=True) as store:
         make_ingest(store, folder.parent, batch_chunks=12).run([folder], prune=True)
 
 

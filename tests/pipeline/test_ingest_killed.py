@@ -118,6 +118,14 @@ def check_what_was_committed(corpus: Path, folders: list[Path]) -> None:
             assert DenseRetriever(store, embedder).search(Query("ferry ticket"), 5)
 
 
+def check_that_nothing_is_lost(corpus: Path, docs: Path, before: dict[str, str]) -> None:
+    """What was stored before, and what the killed run had committed, is still there."""
+    log = corpus.with_suffix(".log")
+    committed = set(log.read_text().splitlines()) if log.exists() else set()
+    kept = {name for name in before if (docs / Path(name).name).exists()}
+    assert committed | kept <= set(hashes(corpus))
+
+
 def kill_at_random(runner: Runner, tmp_path: Path, number: int) -> None:
     rng = random.Random(number)
     docs = tmp_path / "docs"  # one name for both states of the folder: an update of the other
@@ -145,6 +153,7 @@ def kill_at_random(runner: Runner, tmp_path: Path, number: int) -> None:
                 delay = rng.uniform(0, durations[n])
                 killed += runner.run(corpus, docs, kill_after_s=delay) == -9
                 check_what_was_committed(corpus, [docs, states[1 - n]])
+                check_that_nothing_is_lost(corpus, docs, before)
                 midway += hashes(corpus) not in (before, hashes(tmp_path / f"reference{n}"))
             assert runner.run(corpus, docs) == 0
             assert contents(corpus) == references[n]

@@ -14,21 +14,32 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C."""
-    from chunkwise.cli import documents, inspection, questions
-    from chunkwise.cli.app import app
-
-    assert all((documents, inspection, questions)), "imported for their commands"
+    # Threads that wait for each other by spinning halve the speed on a busy machine. Read by
+    # OpenMP when torch is imported, so it is the program's to set and not the library's.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    level = os.environ.get("CHUNKWISE_LOG", "WARNING").upper()
+    if level not in logging.getLevelNamesMapping():
+        names = ", ".join(logging.getLevelNamesMapping())
+        print(f"chunkwise: CHUNKWISE_LOG must be one of {names}, got {level!r}.", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
     logging.basicConfig(
-        level=os.environ.get("CHUNKWISE_LOG", "WARNING").upper(),
+        level=level,
         format="%(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        from chunkwise.cli import documents, inspection, questions
+        from chunkwise.cli.app import app
+
+        assert all((documents, inspection, questions)), "imported for their commands"
         app()
     except ChunkwiseError as exc:
         print(f"chunkwise: {exc}", file=sys.stderr)
         sys.exit(EXIT_USAGE if isinstance(exc, ConfigError) else EXIT_FAILED)
     except KeyboardInterrupt:
-        print("chunkwise: stopped", file=sys.stderr)
+        print("chunkwise: stopped; what was stored stays", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+    except OSError as exc:  # a full disk or a closed terminal under our own output
+        print(f"chunkwise: {exc.strerror or exc}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)

@@ -45,16 +45,25 @@ MetaOption = Annotated[
     ),
 ]
 DEFAULT_CORPUS = Path(DEFAULT_FOLDER)
+_ANY_WIDTH = 100_000
 
 
 def out() -> Console:
     """The console for people, on standard output."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return _console(stderr=False)
 
 
 def err() -> Console:
     """The console for progress and warnings, on standard error."""
-    return Console(stderr=True, highlight=False)
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    """Off a terminal lines are as long as they are: other programs read them."""
+    stream = sys.stderr if stderr else sys.stdout
+    if stream is not None and stream.isatty():
+        return Console(stderr=stderr, highlight=False)
+    return Console(stderr=stderr, highlight=False, width=_ANY_WIDTH, soft_wrap=True)
 
 
 def open_with(corpus: Path, sets: list[str] | None, **flags: Any) -> Corpus:
@@ -74,7 +83,8 @@ def metadata(pairs: list[str] | None) -> dict[str, str]:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on one line of standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    line = json.dumps(value, ensure_ascii=False, default=str) + "\n"
+    sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace"))
     sys.stdout.flush()
 
 

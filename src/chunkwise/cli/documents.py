@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from chunkwise.cli.app import (
@@ -25,6 +26,8 @@ from chunkwise.cli.app import (
     print_json,
 )
 from chunkwise.cli.progress import progress_bar
+from chunkwise.config import missing_for_encoder
+from chunkwise.errors import CorpusLockedError, StoreError
 from chunkwise.pipeline.ingest import IngestReport
 from chunkwise.types import Filter
 
@@ -57,15 +60,22 @@ def add(
                 prune=prune,
                 progress=progress,
             )
-        weak = opened.parts.embedder.is_weak
+        weak = opened.parts.embedder.is_weak and report.embedded > 0
+        recipe = opened.parts.recipe()
+        others = sum(dict(info.recipe) != recipe for info in opened.documents())
     if as_json:
-        print_json({**report_dict(report), "seconds": round(time.perf_counter() - started, 3)})
+        print_json(report_dict(report))
     else:
         show_report(report, time.perf_counter() - started)
         if weak:
             err().print(
                 "[yellow]Vectors are weak (no trained model): search goes by words. "
-                'Install "chunkwise\\[llm]" and run `chunkwise embed --embedder encoder`.[/yellow]'
+                f"{_advice()} run `chunkwise embed --embedder encoder`.[/yellow]"
+            )
+        if others:
+            err().print(
+                f"[yellow]{others} documents were made by another recipe; add them again to bring "
+                "them up to date.[/yellow]"
             )
     if report.failed:
         raise typer.Exit(1)
@@ -75,10 +85,11 @@ def add(
 def rm(
     names: Annotated[list[str], typer.Argument(help="Names, paths or glob patterns.")],
     corpus: CorpusOption = DEFAULT_CORPUS,
+    sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remove documents, with all that was made from them."""
-    with open_with(corpus, None) as opened:
+    with open_with(corpus, sets) as opened:
         before = len(opened.documents())
         changes = opened.remove(*names)
         removed = before - len(opened.documents())
@@ -106,7 +117,7 @@ def ls(
         table.add_column(heading, justify="right" if heading in _NUMBERS else "left")
     for info in found:
         numbers = (str(info.version), str(info.chunks), f"{info.size_bytes:,}")
-        table.add_row(info.name, *numbers, info.title)
+        table.add_row(escape(info.name), *numbers, escape(info.title))
     out().print(table)
     out().print(f"{len(found)} documents", style="dim")
 
@@ -138,25 +149,38 @@ def embed(
 def doctor(
     corpus: CorpusOption = DEFAULT_CORPUS,
     repair: Annotated[bool, typer.Option(help="Put right what can be.")] = False,
+    sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check the corpus on disk, and repair it on request."""
-    with open_with(corpus, None) as opened:
-        done = opened.repair() if repair else []
-        problems = opened.check()
-        stats = opened.stats()
+    with open_with(corpus, sets) as opened:
+        try:
+            done = opened.repair() if repair else []
+            problems = opened.check()
+            stats = opened.stats()
+        except CorpusLockedError:
+            raise
+        except StoreError as exc:
+            raise StoreError(
+                f"{exc} What cannot be opened cannot be repaired: restore the folder from a copy, "
+                "or add the documents to a new one."
+            ) from exc
     if as_json:
         found = [dataclasses.asdict(problem) for problem in problems]
         print_json({"problems": found, "repaired": done, "stats": dataclasses.asdict(stats)})
     else:
         for line in done:
-            out().print(f"repaired: {line}")
+            out().print(f"repaired: {escape(line)}")
         for problem in problems:
-            out().print(f"[red]problem:[/red] {problem}")
+            out().print(f"[red]problem:[/red] {escape(str(problem))}")
         counts = ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(stats).items())
         out().print(f"{len(problems)} problems. {counts}")
     if problems:
         raise typer.Exit(1)
+
+
+def _advice() -> str:
+    return 'Install "chunkwise\\[llm]" and' if missing_for_encoder() else "For better ones"
 
 
 _NUMBERS = ("version", "chunks", "bytes")
@@ -173,9 +197,9 @@ def report_dict(report: IngestReport) -> dict[str, Any]:
 def show_report(report: IngestReport, seconds: float) -> None:
     """An ingest report for people: failures first on standard error, then one line."""
     for warning in report.warnings:
-        err().print(f"[yellow]warning:[/yellow] {warning}", markup=True)
+        err().print(f"[yellow]warning:[/yellow] {escape(warning)}")
     for name, reason in report.failed:
-        err().print(f"[red]failed:[/red] {name}: {reason}")
+        err().print(f"[red]failed:[/red] {escape(name)}: {escape(reason)}")
     documents = [
         f"{found} {word}"
         for word, found in (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from chunkwise import config
@@ -20,6 +20,7 @@ from chunkwise.cli.app import (
     out,
     print_json,
 )
+from chunkwise.errors import ConfigError
 from chunkwise.pipeline.parts import Parts
 from chunkwise.rag.chunking import cut
 from chunkwise.rag.embedding import embedders
@@ -45,9 +46,12 @@ def chunk(
     with open_with(corpus, sets, **flags) as opened:
         document = opened.parse(file)
         spans = opened.parts.chunker.split(document)
-        chunks = cut(document, spans, opened.parts.counter, size=opened.settings.size)
+        chunks = cut(document, spans, opened.parts.counter, size=opened.parts.chunker.size)
     if text_out is not None:
-        text_out.write_text(document.text, encoding="utf-8", newline="")
+        try:
+            text_out.write_text(document.text, encoding="utf-8", newline="")
+        except OSError as exc:
+            raise ConfigError(f"--text-out {str(text_out)!r}: {exc.strerror}.") from exc
     for number, piece in enumerate(chunks, 1):
         if as_json:
             print_json(chunk_dict(piece))
@@ -80,7 +84,8 @@ def show_config(
     for heading in ("setting", "value", "from", "why"):
         table.add_column(heading)
     for row in rows:
-        table.add_row(row["name"], repr(row["value"]), row["source"], row["reason"])
+        cells = (row["name"], repr(row["value"]), row["source"], row["reason"])
+        table.add_row(*(escape(cell) for cell in cells))
     out().print(table)
 
 
@@ -125,7 +130,7 @@ def _embedder_row(name: str, settings: config.Settings) -> dict[str, Any]:
     spec = settings.embedder
     used = name == (spec if isinstance(spec, str) else spec.get("name"))
     missing = ""
-    if name == "encoder" and importlib.util.find_spec("torch") is None:
+    if name == "encoder" and config.missing_for_encoder():
         missing = 'pip install "chunkwise[llm]"'
     if name == "openai" and not settings.base_url:
         missing = "set base_url"

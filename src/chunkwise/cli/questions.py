@@ -107,6 +107,7 @@ def chat(
     history: list[tuple[str, str]] = []
     with open_with(corpus, sets, **flags) as opened:
         filters: dict[str, Any] = {"paths": path or (), "metadata": metadata(meta)}
+        opened.stats()  # a corpus that is not there is said before the first question
         for question in _questions(silent=as_json):
             if as_json:
                 *_, answer = opened.stream(question, history=history, **filters)

@@ -39,27 +39,49 @@ class Ask:
         for piece in self.parts.answerer(history).stream(query, passages):
             if isinstance(piece, Answer):
                 timings["answer"] = _ms(answering)
+                citations = self._with_pages(piece.citations, passages)
                 timings["total"] = _ms(started)
-                piece = self._finished(piece, {**timings, **piece.timings_ms}, len(passages))
-            yield piece
+                yield dataclasses.replace(
+                    piece,
+                    citations=citations,
+                    usage={**piece.usage, "passages": len(passages)},
+                    timings_ms={**piece.timings_ms, **timings},
+                )
+            else:
+                yield piece
 
-    def _finished(self, answer: Answer, timings: dict[str, float], passages: int) -> Answer:
-        usage = {**answer.usage, "passages": passages}
-        citations = tuple(self._with_page(citation) for citation in answer.citations)
-        return dataclasses.replace(answer, citations=citations, usage=usage, timings_ms=timings)
+    def _with_pages(
+        self, citations: Sequence[Citation], passages: Sequence[Hit]
+    ) -> tuple[Citation, ...]:
+        """The citations with their pages; a chunk over several pages does not know which it is.
 
-    def _with_page(self, citation: Citation) -> Citation:
-        """The citation with its page; a chunk over several pages does not know which it is."""
-        if citation.page is not None:
-            return citation
-        pages = self.store.load(citation.document).pages
-        starts = [span.start for span in pages]
-        page = bisect.bisect_right(starts, citation.start)
-        return dataclasses.replace(citation, page=page) if page else citation
+        Without a page stay citations of formats that have none, and of documents that were
+        changed or removed since they were found.
+        """
+        paged = {hit.document for hit in passages if hit.chunk.pages}
+        starts: dict[str, list[int]] = {}
+        found = []
+        with self.store.snapshot():
+            for citation in citations:
+                name = citation.document
+                if citation.page is None and name in paged:
+                    if name not in starts:
+                        starts[name] = self._page_starts(name, citation.version)
+                    page = bisect.bisect_right(starts[name], citation.start)
+                    citation = dataclasses.replace(citation, page=page or None)
+                found.append(citation)
+        return tuple(found)
+
+    def _page_starts(self, name: str, version: int) -> list[int]:
+        info = self.store.info(name)
+        if info is None or info.version != version:
+            return []
+        return [span.start for span in self.store.load(name).pages]
 
     def _search(self, query: Query, k: int, timings: dict[str, float]) -> list[Hit]:
         settings, started = self.parts.settings, time.perf_counter()
-        hits = self.retriever.search(query, max(k, settings.candidates))
+        # More than asked for: near-duplicates are folded, and rerankers want a choice.
+        hits = self.retriever.search(query, max(2 * k, settings.candidates))
         timings["retrieve"] = _ms(started)
         if (reranker := self.parts.reranker) is not None:
             started = time.perf_counter()

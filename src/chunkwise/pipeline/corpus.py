@@ -93,13 +93,15 @@ class Corpus:
             CorpusLockedError: Another process is writing.
             IndexMismatchError: The corpus was embedded with another embedder.
         """
-        if not paths:
-            raise ConfigError("Nothing to add: name at least one file or folder.")
+        # Build what is named before anything is stored, so that a wrong name leaves nothing behind.
+        self.parts.recipe(), self.parts.segmenter
+        self._check_paths(paths)
         if self._store is None:
             self._store = Store.open(self.folder, create=True)
         with self.store.writing(self.settings.lock_wait_s):
+            ingest = self._ingest()
             self._remember_recipe()
-            report = self._ingest().run(
+            report = ingest.run(
                 [Path(p) for p in paths],
                 include=include,
                 exclude=exclude,
@@ -122,8 +124,9 @@ class Corpus:
             progress: Called after each document.
         """
         with self.store.writing(self.settings.lock_wait_s):
-            count = self._ingest().embed_missing(progress=progress)
-            self._write_recipe(config.recipe_of(self.settings))
+            ingest = self._ingest()
+            self._write_recipe({**self._stored_recipe(), **self._embedding_recipe()})
+            count = ingest.embed_missing(progress=progress)
             self._tidy()
             if graph:
                 DenseRetriever(self.store, self.parts.embedder).build_graphs()
@@ -151,8 +154,10 @@ class Corpus:
         Raises:
             DocumentError: There is none of that name.
         """
-        (found, *_) = self._matching(name)
-        return self.store.load(found)
+        for known in (name, self._name_of(name)):
+            if self.store.info(known) is not None:
+                return self.store.load(known)
+        raise DocumentError(name, "no such document in the corpus; see `chunkwise ls`")
 
     def parse(self, path: str | os.PathLike[str]) -> Document:
         """A file as it would be parsed, without adding it.
@@ -234,6 +239,8 @@ class Corpus:
             done = self.store.repair()
             if count := self._ingest().embed_missing():
                 done.append(f"made {count} vectors again")
+            if self.store.stats().dead_vectors and (dropped := self.store.compact()):
+                done.append(f"dropped {dropped} vectors that nothing used")
         return done
 
     def close(self) -> None:
@@ -261,8 +268,8 @@ class Corpus:
     def _query(
         self, question: str, paths: Iterable[str], metadata: Mapping[str, str] | None
     ) -> Query:
-        if not question.strip():
-            raise ConfigError("The question is empty.")
+        if not isinstance(question, str) or not question.strip():
+            raise ConfigError(f"The question must be text and not empty, got {question!r}.")
         return Query(question, Filter(tuple(paths), dict(metadata or {})))
 
     def _ingest(self) -> Ingest:
@@ -279,6 +286,18 @@ class Corpus:
             limits=self._limits(),
         )
 
+    def _check_paths(self, paths: Sequence[object]) -> None:
+        """Refuse calls that cannot be meant."""
+        if not paths:
+            raise ConfigError("Nothing to add: name at least one file or folder.")
+        for path in paths:
+            if not isinstance(path, str | os.PathLike):
+                raise ConfigError(f"A path is text or a Path, got {path!r}; use add(*paths).")
+            if Path(path).resolve() == self.folder.resolve():
+                raise ConfigError(f"{str(path)!r} is the corpus itself; keep them apart.")
+        if not Store.exists(self.folder) and not any(os.path.lexists(str(p)) for p in paths):
+            raise DocumentError(str(paths[0]), "it is not there")
+
     def _limits(self) -> Limits:
         s = self.settings
         return Limits(s.parse_timeout_s, s.parse_memory_mb * 2**20, s.max_file_mb * 2**20)
@@ -290,10 +309,15 @@ class Corpus:
         text = self.store.setting(RECIPE_KEY)
         return {} if text is None else dict(json.loads(text))
 
+    def _embedding_recipe(self) -> dict[str, Any]:
+        """What `embed` changes; written first, so that a run that was stopped is gone on with."""
+        recipe = config.recipe_of(self.settings)
+        return {key: recipe[key] for key in ("embedder", "context_tokens")}
+
     def _tidy(self) -> None:
-        """Rewrite vector files when most of their rows are dead."""
+        """Rewrite vector files when many of their rows are dead."""
         stats = self.store.stats()
-        if stats.dead_vectors > max(_MIN_DEAD_VECTORS, stats.vectors):
+        if stats.dead_vectors > max(_MIN_DEAD_VECTORS, stats.vectors // 2):
             self.store.compact()
 
     def _remember_recipe(self) -> None:
@@ -316,7 +340,8 @@ class Corpus:
         for name in (given, self._name_of(given)):
             if self.store.info(name) is not None:
                 return [name]
-        found = [info.name for info in self.store.documents(Filter(paths=(given,)))]
+        patterns = (given, f"{self._name_of(given)}/*")  # a folder means all below it
+        found = [info.name for info in self.store.documents(Filter(paths=patterns))]
         if not found:
             raise DocumentError(given, "no such document in the corpus; see `chunkwise ls`")
         return found

@@ -23,7 +23,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from chunkwise.errors import ChunkwiseError, ConfigError
+from chunkwise.errors import ChunkwiseError, ConfigError, StoreError
 from chunkwise.rag.chunking import Chunker, cut
 from chunkwise.rag.parsing.files import Skipped, document_name, walk
 from chunkwise.rag.parsing.worker import Job, Limits, Parsed, ParserPool
@@ -282,10 +282,15 @@ class Ingest:
         if not changed:
             self.report.unchanged += 1
             return None
-        if "chunk" not in changed:
-            return self._embedded_again(info)
+        try:
+            if "chunk" not in changed:
+                return self._embedded_again(info)
+            document = self.store.load(info.name)
+        except StoreError as error:  # one damaged document must not stop the others
+            self.report.failed.append((info.name, str(error)))
+            return None
         return self._cut(
-            self.store.load(info.name),
+            document,
             source_hash=info.source_hash,
             size_bytes=info.size_bytes,
             mtime_ns=info.mtime_ns,
@@ -298,6 +303,7 @@ class Ingest:
             source_hash=info.source_hash,
             size_bytes=info.size_bytes,
             mtime_ns=info.mtime_ns,
+            recipe={**info.recipe, **{k: v for k, v in self.recipe.items() if k == "embed"}},
         )
 
     def _cut(
@@ -319,9 +325,11 @@ class Ingest:
         source_hash: str,
         size_bytes: int,
         mtime_ns: int,
+        recipe: Mapping[str, str] | None = None,
     ) -> Prepared:
         ids = [] if self.embedder is None else [content_id(self._form(c)) for c in chunks]
-        return Prepared(document, chunks, ids, self.recipe, source_hash, size_bytes, mtime_ns)
+        made_by = self.recipe if recipe is None else recipe
+        return Prepared(document, chunks, ids, made_by, source_hash, size_bytes, mtime_ns)
 
     def _form(self, chunk: Chunk) -> str:
         return embedded_form(chunk, self._context(chunk.headings, chunk.header))
@@ -383,18 +391,27 @@ class Ingest:
 
     def _prune(self, given: Sequence[Path]) -> None:
         """Remove documents below the given paths whose files are gone."""
-        tops = [document_name(path, self.root) for path in given]
+        names = {document_name(path, self.root) for path in given}
+        # Below a given folder that is not there itself, a disk may be missing and not its files.
+        tops = [document_name(path, self.root) for path in given if path.exists()]
         gone = [
             info.name
             for info in self.store.documents()
-            if any(_is_below(info.name, top) for top in tops) and self._is_gone(info.name)
+            if (info.name in names or any(_is_below(info.name, top) for top in tops))
+            and self._is_gone(info.name)
         ]
         if gone:
             self.report.chunks += self.store.remove(gone)
             self.report.removed += len(gone)
 
     def _is_gone(self, name: str) -> bool:
-        return not os.path.lexists(os.path.join(self.root or "", name))
+        try:
+            os.lstat(os.path.join(self.root or "", name))
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False  # it cannot be told, so it is not removed
+        return False
 
     def _spent(self, stage: str, started: float) -> None:
         spent = time.perf_counter() - started
@@ -444,4 +461,6 @@ def _without_surrogates(document: Document) -> Document:
 
 
 def _is_below(name: str, top: str) -> bool:
-    return top == "." or name == top or name.startswith(f"{top.rstrip('/')}/")
+    if top == ".":
+        return not name.startswith("/")
+    return name == top or name.startswith(f"{top.rstrip('/')}/")

@@ -13,7 +13,7 @@ from chunkwise.errors import ConfigError
 from chunkwise.prompting import answer_prompt, passage_cost
 from chunkwise.rag.answering import Answerer, answerers
 from chunkwise.rag.chunking import Chunker, chunkers
-from chunkwise.rag.counting import named_counter
+from chunkwise.rag.counting import RememberingCounter, named_counter
 from chunkwise.rag.embedding import embedders
 from chunkwise.rag.reranking import Reranker, rerankers
 from chunkwise.rag.retrieval import Retriever, retrievers
@@ -34,8 +34,8 @@ class Parts:
 
     @functools.cached_property
     def counter(self) -> TokenCounter:
-        """Counts tokens."""
-        return named_counter(self.settings.counter)
+        """Counts tokens; a text that is asked for again is not tokenised again."""
+        return RememberingCounter(named_counter(self.settings.counter))
 
     @functools.cached_property
     def segmenter(self) -> Segmenter:
@@ -83,6 +83,11 @@ class Parts:
     def answerer(self, history: Sequence[tuple[str, str]] = ()) -> Answerer:
         """Answers from hits; `history` is what was asked and answered before, oldest first."""
         spec, s = self.settings.answerer, self.settings
+        if s.base_url and not s.model and _name(s.embedder) != "openai":
+            raise ConfigError(
+                f"`base_url` is {s.base_url!r} and no `model` is named; `chunkwise models` lists "
+                "what the server has."
+            )
         fields = answerers.options(_name(spec))
         parts: dict[str, Any] = {"segmenter": self.segmenter}
         if "model" in fields:
@@ -92,6 +97,8 @@ class Parts:
         if "embedder" in fields and not self.embedder.is_weak:
             parts["embedder"] = self.embedder
         if s.threshold >= 0:
+            if "threshold" not in fields:
+                raise ConfigError(f"The answerer {_name(spec)!r} has no `threshold`; leave it out.")
             parts["threshold"] = s.threshold
         return answerers.build(spec, **parts)
 

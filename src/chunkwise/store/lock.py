@@ -66,8 +66,12 @@ class WriterLock:
                 os.close(self._descriptor)
                 raise self._locked(wait_s)
             time.sleep(_POLL_S)
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+        except OSError as error:  # a full disk
+            os.close(self._descriptor)
+            raise StoreError(f"{self._path}: cannot be written ({error.strerror}).") from error
 
     def _try(self) -> bool:
         try:

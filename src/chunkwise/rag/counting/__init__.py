@@ -1,5 +1,5 @@
 """Token counters: how long a text is, in the tokens of a named tokenizer."""
 
-from chunkwise.rag.counting.base import counters, named_counter
+from chunkwise.rag.counting.base import RememberingCounter, counters, named_counter
 
-__all__ = ["counters", "named_counter"]
+__all__ = ["RememberingCounter", "counters", "named_counter"]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from chunkwise.errors import ConfigError
 from chunkwise.registry import Registry
 from chunkwise.types import TokenCounter
+
+_MIN_CHARS = 2000  # of a text worth remembering: headings are counted between two looks at it
 
 counters: Registry[TokenCounter] = Registry("chunkwise.rag.counting", shared=("base", "bert"))
 
@@ -33,3 +38,29 @@ def named_counter(name: str) -> TokenCounter:
             ".tiktoken.gz."
         )
     return counters.build(name)
+
+
+class RememberingCounter:
+    """A counter that keeps the token starts of the last text: cutting asks for them twice.
+
+    Args:
+        counter: Counts.
+    """
+
+    def __init__(self, counter: TokenCounter) -> None:
+        self.fingerprint, self.is_additive = counter.fingerprint, counter.is_additive
+        self._counter = counter
+        self._last: tuple[str, NDArray[np.int32]] | None = None
+
+    def starts(self, text: str) -> NDArray[np.int32]:
+        """See `TokenCounter`. The array is shared and not to be changed."""
+        last = self._last  # read once: threads may share the counter
+        if last is None or last[0] is not text:
+            last = (text, self._counter.starts(text))
+            last[1].setflags(write=False)
+            self._last = last if len(text) >= _MIN_CHARS else self._last
+        return last[1]
+
+    def count(self, text: str) -> int:
+        """See `TokenCounter`."""
+        return self._counter.count(text)

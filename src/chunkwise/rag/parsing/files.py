@@ -108,13 +108,12 @@ class _Walker:
             yield self._file(given, name, mode)
             return
         for inner, outcome in self._expand_folder(given):
-            inside = os.path.relpath(inner, given)
-            inner_name = name if inside == "." else inside if name == "." else f"{name}/{inside}"
+            inner_name = document_name(inner, self._name_root)
             if isinstance(outcome, int):
-                item = self._file(inner, inner_name.replace(os.sep, "/"), outcome)
+                item = self._file(inner, inner_name, outcome)
                 yield item if isinstance(item, Job) else self._met(item)
             else:
-                yield _skipped(inner_name.replace(os.sep, "/"), _reason(outcome))
+                yield _skipped(inner_name, _reason(outcome))
 
     def _expand_folder(self, given: str) -> Iterator[tuple[str, int | OSError]]:
         """Paths of wanted files with their modes, or with what is wrong with them."""

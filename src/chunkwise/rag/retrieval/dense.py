@@ -125,11 +125,12 @@ class DenseRetriever:
         rows: NDArray[np.int64] | None,
     ) -> NDArray[np.float32]:
         """Cosines of the rows asked for, or of all."""
-        if rows is None or len(rows) > _GATHER_RATIO * len(array):
-            scores = array @ vector
-            scores = scores if rows is None else scores[rows]
-        else:
-            scores = array[rows] @ vector
+        with np.errstate(invalid="ignore", over="ignore"):  # damaged rows are dealt with below
+            if rows is None or len(rows) > _GATHER_RATIO * len(array):
+                scores = array @ vector
+                scores = scores if rows is None else scores[rows]
+            else:
+                scores = array[rows] @ vector
         wrong = np.flatnonzero(~(np.abs(scores) <= 1.01))  # not a number counts as wrong too
         if len(wrong):
             bad = wrong if rows is None else rows[wrong]
