@@ -8,7 +8,7 @@ echo "== Adding nine documents in nine formats: samples/"
 chunkwise add samples --corpus demo-corpus
 chunkwise ls --corpus demo-corpus
 for question in \
-    "How much did the battery pack of Havsanemon cost?" \
+    "How much did the battery pack cost?" \
     "How many bicycles may a ship carry?" \
     "Until when are passports kept as lost property?"
 do
