@@ -8,8 +8,7 @@ BIN := $(VENV)/bin
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Chunkwise needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || \
-		{ rm -rf $(VENV); echo "python3 -m venv failed: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/pip || PYTHON="$(PYTHON)" sh scripts/make_venv.sh "$(VENV)"
 	@echo "Installing into $(VENV) (some minutes the first time) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch>=2.11,<=2.13.0'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'

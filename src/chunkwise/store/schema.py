@@ -97,6 +97,15 @@ def connect(file: Path, *, create: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
         address, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False
     )
+    try:
+        _set_up(connection, file)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection, file: Path) -> None:
     connection.create_function("searchable", 1, searchable, deterministic=True)
     with sqlite_errors(file.parent):
         connection.execute("PRAGMA journal_mode = WAL")
@@ -107,7 +116,6 @@ def connect(file: Path, *, create: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA cache_size = -32768")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA journal_size_limit = 67108864")
-    return connection
 
 
 def migrate(connection: sqlite3.Connection) -> None:
