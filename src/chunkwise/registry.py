@@ -20,6 +20,11 @@ Spec = str | Mapping[str, Any]
 """An algorithm in the config: `"name"` or `{"name": ..., option: ...}`."""
 
 
+def spec_name(spec: Spec) -> str:
+    """The algorithm's name in a spec; empty if the spec names none."""
+    return spec if isinstance(spec, str) else str(spec.get("name", ""))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or nothing when no known name is close."""
     near = difflib.get_close_matches(name, list(known), n=1)

@@ -24,6 +24,7 @@ from chunkwise.errors import ConfigError
 from chunkwise.pipeline.parts import Parts
 from chunkwise.rag.chunking import cut
 from chunkwise.rag.embedding import embedders
+from chunkwise.registry import spec_name
 from chunkwise.types import Chunk
 
 
@@ -127,8 +128,7 @@ def chunk_dict(piece: Chunk) -> dict[str, Any]:
 
 
 def _embedder_row(name: str, settings: config.Settings) -> dict[str, Any]:
-    spec = settings.embedder
-    used = name == (spec if isinstance(spec, str) else spec.get("name"))
+    used = name == spec_name(settings.embedder)
     missing = ""
     if name == "encoder" and config.missing_for_encoder():
         missing = 'pip install "chunkwise[llm]"'

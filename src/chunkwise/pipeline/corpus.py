@@ -18,6 +18,7 @@ from chunkwise.pipeline.parts import Parts
 from chunkwise.rag.parsing.files import document_name
 from chunkwise.rag.parsing.worker import Job, Limits, ParserPool
 from chunkwise.rag.retrieval.dense import DenseRetriever
+from chunkwise.registry import spec_name
 from chunkwise.store import Changes, DocumentInfo, Problem, Stats, Store
 from chunkwise.types import Answer, Document, Filter, Hit, Query
 
@@ -326,7 +327,7 @@ class Corpus:
         if stored and stored["embedder"] != new["embedder"]:
             raise ConfigError(
                 f"This corpus is embedded with {stored['embedder']!r}, not {new['embedder']!r}. "
-                f"Change it with `chunkwise embed --embedder {_name(new['embedder'])}`, which "
+                f"Change it with `chunkwise embed --embedder {spec_name(new['embedder'])}`, which "
                 "keeps documents and chunks."
             )
         if stored != new:
@@ -348,10 +349,6 @@ class Corpus:
 
     def _name_of(self, path: str) -> str:
         return document_name(Path(path), self.folder.resolve().parent)
-
-
-def _name(spec: object) -> str:
-    return str(spec.get("name")) if isinstance(spec, Mapping) else str(spec)
 
 
 def open_corpus(folder: str | os.PathLike[str] = DEFAULT_FOLDER, **settings: Any) -> Corpus:

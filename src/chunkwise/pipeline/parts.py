@@ -19,7 +19,7 @@ from chunkwise.rag.reranking import Reranker, rerankers
 from chunkwise.rag.retrieval import Retriever, retrievers
 from chunkwise.rag.selection import Selector, selectors
 from chunkwise.rag.sentences import segmenters
-from chunkwise.registry import Spec
+from chunkwise.registry import Spec, spec_name
 from chunkwise.types import Embedder, LanguageModel, SamplingParams, Segmenter, TokenCounter
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Parts:
         """Cuts documents."""
         spec, s = self.settings.chunker, self.settings
         parts: dict[str, Any] = {"size": s.size, "overlap": s.overlap, "counter": self.counter}
-        fields = chunkers.options(_name(spec))
+        fields = chunkers.options(spec_name(spec))
         if "segmenter" in fields:
             parts["segmenter"] = self.segmenter
         if "embedder" in fields:
@@ -83,12 +83,12 @@ class Parts:
     def answerer(self, history: Sequence[tuple[str, str]] = ()) -> Answerer:
         """Answers from hits; `history` is what was asked and answered before, oldest first."""
         spec, s = self.settings.answerer, self.settings
-        if s.base_url and not s.model and _name(s.embedder) != "openai":
+        if s.base_url and not s.model and spec_name(s.embedder) != "openai":
             raise ConfigError(
                 f"`base_url` is {s.base_url!r} and no `model` is named; `chunkwise models` lists "
                 "what the server has."
             )
-        fields = answerers.options(_name(spec))
+        fields = answerers.options(spec_name(spec))
         parts: dict[str, Any] = {"segmenter": self.segmenter}
         if "model" in fields:
             parts["model"] = self.model
@@ -98,7 +98,9 @@ class Parts:
             parts["embedder"] = self.embedder
         if s.threshold >= 0:
             if "threshold" not in fields:
-                raise ConfigError(f"The answerer {_name(spec)!r} has no `threshold`; leave it out.")
+                raise ConfigError(
+                    f"The answerer {spec_name(spec)!r} has no `threshold`; leave it out."
+                )
             parts["threshold"] = s.threshold
         return answerers.build(spec, **parts)
 
@@ -108,7 +110,7 @@ class Parts:
         if self.settings.reranker == "none":
             return None
         spec = self.settings.reranker
-        wants = "embedder" in rerankers.options(_name(spec))
+        wants = "embedder" in rerankers.options(spec_name(spec))
         return rerankers.build(spec, **({"embedder": self.embedder} if wants else {}))
 
     @functools.cached_property
@@ -122,7 +124,7 @@ class Parts:
         return self._retriever(self.settings.retriever, store)
 
     def _retriever(self, spec: Spec, store: Store) -> Retriever:
-        fields = retrievers.options(_name(spec))
+        fields = retrievers.options(spec_name(spec))
         parts: dict[str, Any] = {"store": store}
         if "embedder" in fields:
             parts["embedder"] = self.embedder
@@ -141,7 +143,7 @@ class Parts:
         """One fingerprint a stage: what a stored document depends on."""
         s = self.settings
         chunker = s.chunker if isinstance(s.chunker, str) else dict(s.chunker)
-        fields = chunkers.options(_name(s.chunker))
+        fields = chunkers.options(spec_name(s.chunker))
         cut: dict[str, Any] = {"chunker": chunker, "size": s.size, "overlap": s.overlap}
         cut["counter"] = self.counter.fingerprint
         if "segmenter" in fields:
@@ -157,7 +159,3 @@ class Parts:
 
 PARSE_VERSION = "1"
 """Raised when a parser's output changes, so that documents are parsed again."""
-
-
-def _name(spec: Spec) -> str:
-    return spec if isinstance(spec, str) else str(spec.get("name", ""))
