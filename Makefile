@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check docs clean
+.PHONY: demo model test test-all check docs clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -16,6 +16,9 @@ $(VENV)/.installed: pyproject.toml
 
 demo: $(VENV)/.installed  ## Ingest the sample documents and answer three questions
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
+
+model: $(VENV)/.installed  ## Fetch a small language model (93 MB) for `make demo` and for trying
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/get_model.sh models/smollm2-135m
 
 test: $(VENV)/.installed  ## Lint, types and tests: no network, no GPU, two cores
 	$(BIN)/ruff check src tests benchmarks scripts

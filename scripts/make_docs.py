@@ -42,17 +42,18 @@ def settings_page() -> str:
 
 
 def rooms() -> Iterator[tuple[str, Registry[Any]]]:
-    """The rooms of the text wing with their registries, by name."""
-    for base in sorted((SOURCE / "rag").glob("*/base.py")):
-        module = importlib.import_module(f"chunkwise.rag.{base.parent.name}.base")
+    """The rooms of both wings with their registries, by `wing/room`."""
+    for base in sorted(SOURCE.glob("[rl][al][gm]/*/base.py")):
+        wing, room = base.parent.parent.name, base.parent.name
+        module = importlib.import_module(f"chunkwise.{wing}.{room}.base")
         for value in vars(module).values():
             if isinstance(value, Registry):
-                yield base.parent.name, value
+                yield f"{wing}/{room}", value
 
 
 def docstring(room: str, name: str) -> str:
     """The docstring of a leaf, read without importing it."""
-    file = SOURCE / "rag" / room / f"{name}.py"
+    file = SOURCE / room / f"{name}.py"
     return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
 
 
@@ -65,9 +66,7 @@ def methods_page() -> str:
             what = docstring(room, name).split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
             fields = registry.options(name).values()
             options = ", ".join(f"`{f.name}`{_default(f)}" for f in fields)
-            lines.append(
-                f"| [`{name}`](../src/chunkwise/rag/{room}/{name}.py) | {what} | {options} |"
-            )
+            lines.append(f"| [`{name}`](../src/chunkwise/{room}/{name}.py) | {what} | {options} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -79,9 +78,7 @@ def papers_page() -> str:
         for name in registry.own:
             source = _source(docstring(room, name))
             if source and not source.startswith("none"):
-                lines.append(
-                    f"| [`{room}/{name}`](../src/chunkwise/rag/{room}/{name}.py) | {source} |"
-                )
+                lines.append(f"| [`{room}/{name}`](../src/chunkwise/{room}/{name}.py) | {source} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,7 @@
 """Which part may import which; read from the source, in-function imports too."""
 
 import ast
+import functools
 from pathlib import Path
 
 import chunkwise
@@ -25,6 +26,7 @@ ALLOWED = {
 HEAVY = {"torch", "tokenizers", "safetensors", "transformers", "usearch", "tiktoken"}
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name below it."""
     found = {}
@@ -34,6 +36,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Dotted names that a module imports, outside of `if TYPE_CHECKING`."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -61,6 +64,13 @@ def own(names: set[str]) -> set[str]:
     known = modules()
     inner = {n.removeprefix("chunkwise.") for n in names if n.startswith("chunkwise.")}
     return {n for n in inner if n in known}
+
+
+def rooms_with_algorithms() -> list[str]:
+    """Rooms of either wing whose `base` holds a registry."""
+    bases = [name.removesuffix(".base") for name in modules() if name.endswith(".base")]
+    uses = "chunkwise.registry.Registry"
+    return [room for room in bases if uses in imports(modules()[f"{room}.base"])]
 
 
 def shared_modules(room: str) -> set[str]:
@@ -91,10 +101,12 @@ def test_a_leaf_imports_no_other_leaf_and_no_other_room() -> None:
     wrong = []
     for name, path in modules().items():
         parts = name.split(".")
-        if parts[0] != "rag" or len(parts) < 3:
-            continue
         room = ".".join(parts[:2])
+        if len(parts) < 3 or room not in rooms_with_algorithms():
+            continue
         allowed = shared_modules(room) | {room, "types", "errors", "registry"}
+        if parts[0] == "llm":
+            allowed |= {"llm.sequence", "llm.kernels.ops"}
         private = {m for m in modules() if m.rpartition(".")[2].startswith("_")}
         for other in own(imports(path)) - allowed - private:
             wrong.append(f"{name} imports {other}")
@@ -110,6 +122,18 @@ def test_heavy_packages_stay_in_leaves() -> None:
         if heavy and not leaf and not name.startswith("llm."):
             wrong.append(f"{name} imports {sorted(heavy)}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_only_kernels_know_what_hardware_there_is() -> None:
+    wrong = []
+    for name, path in modules().items():
+        if not name.startswith("llm.") or name.startswith("llm.kernels."):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        said = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+        said |= {n.partition(".")[0] for n in imports(path)}
+        wrong += [f"{name}: {word}" for word in said & {"cuda", "is_available", "triton"}]
+    assert not wrong
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -129,9 +153,7 @@ def test_every_leaf_names_one_class() -> None:
 
     from chunkwise.registry import Registry
 
-    for room in sorted({m.rpartition(".")[0] for m in modules() if m.startswith("rag.")}):
-        if room.count(".") != 1:
-            continue
+    for room in sorted(rooms_with_algorithms()):
         base = importlib.import_module(f"chunkwise.{room}.base")
         (registry,) = (v for v in vars(base).values() if isinstance(v, Registry))
         assert registry.own, f"{room} has no algorithm"

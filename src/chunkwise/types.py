@@ -241,13 +241,50 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to sample: greedy by default."""
+    """How to sample: greedy by default. Names and meanings as in OpenAI's API and vLLM.
+
+    Attributes:
+        temperature: 0 takes the likeliest token; otherwise logits are divided by it.
+        top_p: Only the likeliest tokens that together have this probability; 1: all.
+        max_tokens: Most tokens of a completion.
+        stop: The completion ends before the first of these texts.
+        seed: Same seed, same tokens, whatever else runs; None: another draw each time.
+        top_k: Only the `top_k` likeliest tokens; 0: all.
+        min_p: Only tokens at least this share as likely as the likeliest; 0: all.
+        repetition_penalty: Above 1 makes tokens of the prompt and the completion less likely.
+        presence_penalty: Taken from the logit of every token that the completion holds.
+        frequency_penalty: Taken once for each time that the completion holds the token.
+        logit_bias: Added to the logits of these token ids.
+        stop_token_ids: The completion ends with the first of these tokens, which is not shown.
+        ignore_eos: Go on after the model's end token, for measurements.
+        logprobs: Log-probabilities of the chosen token and this many of the likeliest, for each
+            token of the completion; None: none.
+        prompt_logprobs: The same for each token of the prompt but the first.
+        n: Completions of one prompt.
+        json_schema: The completion is JSON that fits this schema, given as JSON text.
+        regex: The completion matches this regular expression.
+        grammar: The completion follows this grammar, in Lark's notation as llguidance reads it.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    n: int = 1
+    json_schema: str = ""
+    regex: str = ""
+    grammar: str = ""
 
 
 class TokenCounter(Protocol):
@@ -328,5 +365,27 @@ class LanguageModel(Protocol):
         Raises:
             RequestError: The prompt cannot be answered as asked.
             RemoteError: The server failed.
+        """
+        ...
+
+
+class ScoringModel(LanguageModel, Protocol):
+    """A language model that also says how likely texts are."""
+
+    def nll(self, prefix: str | Prompt, text: str) -> NDArray[np.float32]:
+        """Negative log-likelihood of each token of `text` behind `prefix`: `(num_tokens,)`, nats.
+
+        Prefix and text are tokenised apart, so a text has the same tokens behind any prefix.
+
+        Raises:
+            RequestError: The text has no tokens, or both together are too long.
+        """
+        ...
+
+    def next_logits(self, prompt: str | Prompt) -> NDArray[np.float32]:
+        """Logits of the token that follows `prompt`: `(vocab_size,)` float32.
+
+        Raises:
+            RequestError: The prompt is empty or too long.
         """
         ...

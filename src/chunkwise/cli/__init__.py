@@ -29,10 +29,10 @@ def main() -> None:
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        from chunkwise.cli import documents, inspection, questions
+        from chunkwise.cli import documents, inspection, models, questions
         from chunkwise.cli.app import app
 
-        assert all((documents, inspection, questions)), "imported for their commands"
+        assert all((documents, inspection, models, questions)), "imported for their commands"
         app()
     except ChunkwiseError as exc:
         print(f"chunkwise: {exc}", file=sys.stderr)

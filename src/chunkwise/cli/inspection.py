@@ -1,4 +1,4 @@
-"""Commands that look: chunk, config, models."""
+"""Commands that look: chunk, config."""
 
 from __future__ import annotations
 
@@ -21,10 +21,7 @@ from chunkwise.cli.app import (
     print_json,
 )
 from chunkwise.errors import ConfigError
-from chunkwise.pipeline.parts import Parts
 from chunkwise.rag.chunking import cut
-from chunkwise.rag.embedding import embedders
-from chunkwise.registry import spec_name
 from chunkwise.types import Chunk
 
 
@@ -90,29 +87,6 @@ def show_config(
     out().print(table)
 
 
-@app.command()
-def models(
-    corpus: CorpusOption = DEFAULT_CORPUS, sets: SetOption = None, as_json: JsonOption = False
-) -> None:
-    """Show which models can be used here: embedders, and those of the server that is set."""
-    with open_with(corpus, sets) as opened:
-        settings = opened.settings
-        rows = [_embedder_row(name, settings) for name in embedders.own]
-        if settings.base_url:
-            rows += [{"name": m, "kind": "remote", "ready": True} for m in _remote(opened.parts)]
-    if as_json:
-        print_json({"models": rows})
-        return
-    for row in rows:
-        ready = "[green]ready[/green]" if row["ready"] else f"[yellow]{row['missing']}[/yellow]"
-        mark = "*" if row.get("in_use") else " "
-        out().print(f"{mark} {row['name']:<24}{row['kind']:<10}{ready}")
-    if not settings.base_url:
-        out().print(
-            "No server is set: answers are verbatim sentences. See `base_url`.", style="dim"
-        )
-
-
 def chunk_dict(piece: Chunk) -> dict[str, Any]:
     """A chunk as JSON shows it."""
     return {
@@ -125,27 +99,3 @@ def chunk_dict(piece: Chunk) -> dict[str, Any]:
         "header": piece.header,
         "page": piece.pages[0] if piece.pages else None,
     }
-
-
-def _embedder_row(name: str, settings: config.Settings) -> dict[str, Any]:
-    used = name == spec_name(settings.embedder)
-    missing = ""
-    if name == "encoder" and config.missing_for_encoder():
-        missing = 'pip install "chunkwise[llm]"'
-    if name == "openai" and not settings.base_url:
-        missing = "set base_url"
-    return {
-        "name": name,
-        "kind": "embedder",
-        "ready": not missing,
-        "missing": missing,
-        "in_use": used,
-    }
-
-
-def _remote(parts: Parts) -> list[str]:
-    from chunkwise.llm.remote import RemoteModel
-
-    s = parts.settings
-    with RemoteModel(s.base_url, s.model or "any", timeout_s=s.request_timeout_s) as server:
-        return server.models()

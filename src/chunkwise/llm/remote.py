@@ -139,11 +139,7 @@ class RemoteModel:
         }
         if "stream_options" not in self._refused:
             body["stream_options"] = {"include_usage": True}
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
-        if sampling.seed is not None:
-            body["seed"] = sampling.seed
-        return body | dict(self.extra_body)
+        return body | _settings(sampling) | dict(self.extra_body)
 
     def _attempt(self, body: Mapping[str, Any]) -> Generator[Delta, None, None]:
         with self._sent("POST", "chat/completions", body) as response:
@@ -236,6 +232,49 @@ class RemoteModel:
         if self.api_key_env is None:
             return "Set `api_key_env` to the environment variable that holds the API key."
         return f"Check the API key in the environment variable {self.api_key_env!r}."
+
+
+def _settings(sampling: SamplingParams) -> dict[str, Any]:
+    """What differs from the defaults; names outside of OpenAI's API are those of vLLM.
+
+    Raises:
+        RequestError: The settings ask for what a stream of text cannot carry.
+    """
+    for name in ("logprobs", "prompt_logprobs", "ignore_eos", "regex", "grammar"):
+        if getattr(sampling, name) not in (None, False, ""):
+            raise RequestError(
+                f"Servers agree on no field for {name!r}; leave it out, or give the server's own "
+                "in `extra_body`."
+            )
+    if sampling.n != 1:
+        raise RequestError(f"A stream has one completion, got n={sampling.n!r}.")
+    plain = SamplingParams()
+    body = {
+        name: getattr(sampling, name)
+        for name in _SENT
+        if getattr(sampling, name) != getattr(plain, name)
+    }
+    if sampling.logit_bias:
+        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+    if sampling.json_schema:
+        try:
+            schema = {"name": "answer", "schema": json.loads(sampling.json_schema)}
+        except ValueError as exc:
+            raise RequestError(f"`json_schema` is no JSON: {exc}.") from None
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
+
+
+_SENT = (
+    "stop",
+    "seed",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "stop_token_ids",
+)
 
 
 class _Retry(Exception):

@@ -8,8 +8,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from chunkwise import config
 from chunkwise.config import Settings
-from chunkwise.errors import ConfigError
+from chunkwise.errors import ConfigError, MissingDependencyError
 from chunkwise.prompting import answer_prompt, passage_cost
 from chunkwise.rag.answering import Answerer, answerers
 from chunkwise.rag.chunking import Chunker, chunkers
@@ -65,20 +66,50 @@ class Parts:
 
     @functools.cached_property
     def model(self) -> LanguageModel:
-        """The remote language model.
+        """The language model: of a server if `base_url` is set, else of a folder.
 
         Raises:
-            ConfigError: None is set.
+            ConfigError: None is set, or the folder is not there.
         """
+        s = self.settings
+        if not s.model:
+            raise ConfigError(
+                "No language model is set: give `model` (a folder with a Hugging Face "
+                "checkpoint), or `base_url` (an OpenAI-compatible server, up to /v1) and `model`, "
+                "or use the answerer 'extractive'."
+            )
+        return self._remote() if s.base_url else self._local()
+
+    def _remote(self) -> LanguageModel:
         from chunkwise.llm.remote import RemoteModel
 
         s = self.settings
-        if not (s.base_url and s.model):
-            raise ConfigError(
-                "No language model is set: give `base_url` (an OpenAI-compatible server, up to "
-                "/v1) and `model`, or use the answerer 'extractive'."
-            )
         return RemoteModel(s.base_url, s.model, self._key_env, timeout_s=s.request_timeout_s)
+
+    def _local(self) -> LanguageModel:
+        s = self.settings
+        if not os.path.isdir(s.model):
+            raise ConfigError(
+                f"`model` is {s.model!r}: there is no such folder, and no `base_url` is set for a "
+                "model of a server."
+            )
+        if missing := config.missing_for_llm():
+            raise MissingDependencyError(
+                f'A local model needs {missing[0]}: pip install "chunkwise[llm]".'
+            )
+        from chunkwise.llm.local import LLM
+
+        return LLM(
+            s.model,
+            dtype=s.dtype,
+            quantize=s.quantize,
+            kernels=s.kernels,
+            device=s.device,
+            kv_budget_mb=s.kv_budget_mb,
+            token_budget=s.token_budget,
+            max_sequences=s.max_sequences,
+            policy=s.scheduler,
+        )
 
     def answerer(self, history: Sequence[tuple[str, str]] = ()) -> Answerer:
         """Answers from hits; `history` is what was asked and answered before, oldest first."""

@@ -1,0 +1,157 @@
+"""Commands about models: which can be used, and random checkpoints for measurements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
+
+import typer
+from rich.markup import escape
+
+from chunkwise import config
+from chunkwise.cli.app import (
+    DEFAULT_CORPUS,
+    CorpusOption,
+    JsonOption,
+    SetOption,
+    app,
+    open_with,
+    out,
+    print_json,
+)
+from chunkwise.errors import ChunkwiseError, ConfigError, MissingDependencyError
+from chunkwise.pipeline.parts import Parts
+from chunkwise.rag.embedding import embedders
+from chunkwise.registry import spec_name
+
+_Stored = Literal["bfloat16", "float16", "float32"]
+
+models_app = typer.Typer(invoke_without_command=True)
+app.add_typer(models_app, name="models")
+
+
+@models_app.callback()
+def models(
+    context: typer.Context,
+    corpus: CorpusOption = DEFAULT_CORPUS,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which models can be used here: embedders, a local model, those of a server."""
+    if context.invoked_subcommand:
+        return
+    with open_with(corpus, sets) as opened:
+        settings = opened.settings
+        rows = [_embedder_row(name, settings) for name in embedders.own]
+        if settings.base_url:
+            rows += [{"name": m, "kind": "remote", "ready": True} for m in _remote(opened.parts)]
+        elif settings.model:
+            rows.append(_local_row(settings.model))
+    if as_json:
+        print_json({"models": rows})
+        return
+    for row in rows:
+        ready = "[green]ready[/green]" if row["ready"] else f"[yellow]{escape(row['missing'])}[/]"
+        mark = "*" if row.get("in_use") else " "
+        out().print(f"{mark} {escape(row['name']):<24}{row['kind']:<10}{ready}")
+    if not settings.model:
+        out().print(
+            "No language model is set: answers are verbatim sentences. See `model`, `base_url`.",
+            style="dim",
+        )
+
+
+@models_app.command()
+def fake(
+    folder: Annotated[Path, typer.Argument(help="Where to write; must not hold a checkpoint.")],
+    like: Annotated[str, typer.Option(help="Whose shapes to take.")] = "llama-190m",
+    layers: Annotated[int | None, typer.Option(min=1, help="Other than the model's own.")] = None,
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="A tokenizer.json to copy; else one of bytes is made.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same numbers.")] = 0,
+) -> None:
+    """Write a checkpoint of random numbers in a real model's shapes, to measure speed with.
+
+    It answers nonsense, at the speed of the real model.
+    """
+    _require_llm()
+    from chunkwise.llm.models.fake import write_fake
+
+    _require_free(folder)
+    made = write_fake(
+        like, folder, seed=seed, layers=layers, dtype=_stored(dtype), tokenizer=tokenizer
+    )
+    size = sum(file.stat().st_size for file in made.iterdir())
+    out().print(f"{escape(str(made))}: random weights like {escape(like)}, {size / 1e6:.0f} MB")
+
+
+@models_app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A .gguf file, or a folder with .bin files.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write; must not hold a checkpoint.")],
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+) -> None:
+    """Write a checkpoint of another format as a folder that can be used."""
+    _require_llm()
+    from chunkwise.llm.models.convert import convert as write
+
+    _require_free(folder)
+    out().print(f"{escape(str(write(source, folder, dtype=_stored(dtype))))}: converted")
+
+
+def _embedder_row(name: str, settings: config.Settings) -> dict[str, Any]:
+    used = name == spec_name(settings.embedder)
+    missing = ""
+    if name == "encoder" and config.missing_for_encoder():
+        missing = 'pip install "chunkwise[llm]"'
+    if name == "openai" and not settings.base_url:
+        missing = "set base_url"
+    return {
+        "name": name,
+        "kind": "embedder",
+        "ready": not missing,
+        "missing": missing,
+        "in_use": used,
+    }
+
+
+def _remote(parts: Parts) -> list[str]:
+    from chunkwise.llm.remote import RemoteModel
+
+    s = parts.settings
+    with RemoteModel(s.base_url, s.model or "any", timeout_s=s.request_timeout_s) as server:
+        return server.models()
+
+
+def _local_row(folder: str) -> dict[str, Any]:
+    """A local model, checked as far as its files say."""
+    row: dict[str, Any] = {"name": folder, "kind": "local", "ready": True, "in_use": True}
+    if missing := config.missing_for_llm():
+        return row | {"ready": False, "missing": f'no {missing[0]}: pip install "chunkwise[llm]"'}
+    from chunkwise.llm.models.base import ModelConfig
+    from chunkwise.llm.models.tokenizer import Tokenizer
+
+    try:
+        found = ModelConfig.from_folder(folder)
+        Tokenizer.from_folder(folder, found)
+    except ChunkwiseError as exc:
+        return row | {"ready": False, "missing": str(exc)}
+    return row | {"architecture": found.architecture, "layers": found.num_layers}
+
+
+def _stored(dtype: str) -> _Stored:
+    if dtype not in (known := get_args(_Stored)):
+        raise ConfigError(f"`--dtype` must be one of {', '.join(known)}, got {dtype!r}.")
+    return cast(_Stored, dtype)
+
+
+def _require_llm() -> None:
+    if missing := config.missing_for_llm():
+        raise MissingDependencyError(f'This needs {missing[0]}: pip install "chunkwise[llm]".')
+
+
+def _require_free(folder: Path) -> None:
+    if (folder / "config.json").exists():
+        raise ChunkwiseError(f"{folder} holds a checkpoint already; choose another folder.")

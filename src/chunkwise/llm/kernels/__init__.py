@@ -1,0 +1,1 @@
+"""Kernels: the operations of a step, one page of signatures and several implementations."""

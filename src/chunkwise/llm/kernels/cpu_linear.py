@@ -1,0 +1,192 @@
+"""Linear layers on the CPU: which of the C++ kernels or torch's own operations runs.
+
+What limits a product depends on its rows. With few, every weight is read for little work: the
+time is the bytes of the weights over the memory bandwidth, and 8- or 4-bit weights are faster in
+proportion. With many, the arithmetic is the limit and widened weights cost nothing. See
+`csrc/linear_amx.h` and `csrc/linear_quant.h` for how each is done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int, c_long, c_void_p
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from chunkwise.llm.kernels import native
+from chunkwise.llm.kernels.ops import Quantization, Weight
+from chunkwise.llm.kernels.reference import INT4_GROUP, dequantize, quantize
+
+_DENSE_TILE_ROWS = 32
+"""Up to how many rows our AMX product is used for bfloat16 weights; beyond, torch is as fast."""
+
+_TILE_ROWS = {"int8": 8, "int4": 8}
+"""From how many rows on widening the weights for AMX beats integer dot products."""
+
+_COLUMN_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
+_OUTPUTS = 32
+"""Packed weights are padded to a multiple of this many outputs: two AMX tiles."""
+
+_INT8_OP_ROWS = 16
+"""Up to how many rows torch's int8 product is used where there is no C++."""
+
+
+class CpuLinear:
+    """`Kernels.pack` and `Kernels.linear` on the CPU.
+
+    float32 weights that are not quantised go to torch. Of every weight one form is kept: the
+    row-major matrix as it was given, or the quantised numbers.
+
+    With the C++ kernels, quantised weights meet float32 activations, and few rows of bfloat16
+    ones, as 16-bit whole numbers with a scale per row and 32 columns; many rows of bfloat16 meet
+    weights widened to bfloat16. Scales of int4 are kept in float16, relative to one per row. So
+    results differ from the reference by at most 2^-8 of `|x| @ |weight|.T` in bfloat16 and 2^-10
+    of it in float32 (2^-14 in int8).
+
+    Args:
+        dtype: Of the activations: float32 or bfloat16.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._native, self._why_not = _load()
+        self._tiles = self._native is not None and bool(self._native.has_tiles())
+
+    def reasons(self) -> dict[str, str]:
+        """See `Kernels.reasons`."""
+        if self._native is None:
+            how = {"linear": "torch", "linear (int8, int4)": "torch"}
+            return {name: f"{choice}: {self._why_not}" for name, choice in how.items()}
+        dense = "torch"
+        if self.dtype == torch.bfloat16:
+            few = f"C++ on AMX tiles up to {_DENSE_TILE_ROWS} rows, then torch"
+            dense = few if self._tiles else "torch: the processor has no AMX"
+        elif self.dtype == torch.float32:
+            dense = "torch: the C++ kernels are for bfloat16"
+        many = "; many rows: AMX tiles" if self._tiles and self.dtype == torch.bfloat16 else ""
+        return {"linear": dense, "linear (int8, int4)": f"C++ on AVX-512 VNNI{many}"}
+
+    def pack(
+        self, weight: Tensor, bias: Tensor | None = None, *, quantization: Quantization = "none"
+    ) -> Weight:
+        """See `Kernels.pack`."""
+        out_features, in_features = weight.shape
+        result = Weight(out_features, in_features, quantization, None, bias)
+        if quantization == "none":
+            result.dense = weight.contiguous()
+        elif self._native is not None:
+            result.packed = _pack_native(*quantize(weight, quantization), quantization)
+        else:
+            whole, scales = quantize(weight, quantization)
+            result.packed = {"whole": whole, "scales": scales}
+        if bias is not None:
+            result.packed["bias"] = bias.float().contiguous()
+        return result
+
+    def linear(self, x: Tensor, weight: Weight) -> Tensor:
+        """See `Kernels.linear`."""
+        dense = weight.dense
+        if dense is not None:
+            tiles = self._tiles and x.dtype == torch.bfloat16 and len(x) <= _DENSE_TILE_ROWS
+            if self._native is None or not tiles:
+                return F.linear(x, dense, weight.bias)
+            return self._dense(self._native, x, dense, weight)
+        if self._native is None:
+            return _quantized_torch(x, weight)
+        return self._quantized(self._native, x, weight)
+
+    def _dense(self, functions: _Functions, x: Tensor, dense: Tensor, weight: Weight) -> Tensor:
+        out = x.new_empty((x.shape[0], weight.out_features))
+        bias = weight.packed.get("bias")
+        functions.dense(
+            x.data_ptr(),
+            x.stride(0),
+            x.shape[0],
+            dense.data_ptr(),
+            weight.out_features,
+            weight.in_features,
+            None if bias is None else bias.data_ptr(),
+            out.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return out
+
+    def _quantized(self, functions: _Functions, x: Tensor, weight: Weight) -> Tensor:
+        out = x.new_empty((x.shape[0], weight.out_features))
+        packed = weight.packed
+        bias = packed.get("bias")
+        functions.quantized(
+            x.data_ptr(),
+            x.stride(0),
+            x.shape[0],
+            x.dtype == torch.float32,
+            packed["blocks"].data_ptr(),
+            packed["scales"].data_ptr(),
+            weight.out_features,
+            weight.in_features,
+            8 if weight.quantization == "int8" else 4,
+            None if bias is None else bias.data_ptr(),
+            out.data_ptr(),
+            _TILE_ROWS[weight.quantization] if self._tiles else 1 << 30,
+            torch.get_num_threads(),
+        )
+        return out
+
+
+class _Functions(NamedTuple):
+    """Functions of `csrc/linear.cpp`, with their argument types set once."""
+
+    has_tiles: ctypes._NamedFuncPointer
+    dense: ctypes._NamedFuncPointer
+    quantized: ctypes._NamedFuncPointer
+
+
+def _load() -> tuple[_Functions | None, str]:
+    """The C++ functions, or None and why not."""
+    try:
+        library = native.library()
+    except native.Unavailable as exc:
+        return None, str(exc)
+    functions = _Functions(
+        library.cw_linear_has_tiles, library.cw_linear_bf16, library.cw_linear_quant
+    )
+    p, n = c_void_p, c_long
+    functions.has_tiles.argtypes, functions.has_tiles.restype = [], c_int
+    functions.dense.argtypes = [p, n, n, p, n, n, p, p, c_int]
+    functions.quantized.argtypes = [p, n, n, c_int, p, p, n, n, c_int, p, p, n, c_int]
+    functions.dense.restype = functions.quantized.restype = None
+    return functions, ""
+
+
+def _pack_native(whole: Tensor, scales: Tensor, quantization: Quantization) -> dict[str, Tensor]:
+    """Blocks of 16 outputs x 32 columns as `csrc/linear_quant.h` says, and scales of rows."""
+    rows, columns = whole.shape
+    padded = F.pad(whole, (0, -columns % INT4_GROUP, 0, -rows % _OUTPUTS))
+    scales = F.pad(scales, (0, 0, 0, -rows % _OUTPUTS))
+    eights = padded.view(len(padded) // 16, 16, -1, 4, 8)[..., list(_COLUMN_ORDER)]
+    # (blocks, groups, 4 vectors, low or high, 16 outputs, 4 columns)
+    parts = eights.reshape(*eights.shape[:-1], 2, 4).permute(0, 2, 3, 4, 1, 5)
+    if quantization == "int8":
+        blocks = (parts.contiguous().view(torch.uint8) ^ 0x80).flatten()
+        return {"blocks": blocks, "scales": scales[:, 0].contiguous()}
+    low, high = (parts + 8).to(torch.uint8).unbind(3)
+    numbers = (low | high << 4).flatten(2)
+    row_scales = scales.amax(1).clamp_min(torch.finfo(torch.float32).tiny)
+    shares = (scales / row_scales[:, None]).half().view(-1, 16, scales.shape[1])
+    share_bytes = shares.transpose(1, 2).contiguous().view(torch.uint8)  # (blocks, groups, 32)
+    blocks = torch.cat([numbers, share_bytes], dim=-1).flatten()
+    return {"blocks": blocks, "scales": row_scales}
+
+
+def _quantized_torch(x: Tensor, weight: Weight) -> Tensor:
+    whole, scales = weight.packed["whole"], weight.packed["scales"]
+    # torch's product reads past the end of matrices whose sides are not multiples of its vectors
+    whole_vectors = weight.in_features % 64 == 0 and weight.out_features % 64 == 0
+    few = 0 < len(x) <= _INT8_OP_ROWS and x.dtype == torch.bfloat16
+    if weight.quantization == "int8" and few and whole_vectors:
+        out: Tensor = torch._weight_int8pack_mm(x.contiguous(), whole, scales[:, 0].to(x.dtype))
+        return out if weight.bias is None else out + weight.bias
+    return F.linear(x, dequantize(whole, scales).to(x.dtype), weight.bias)

@@ -1,0 +1,1 @@
+"""KV segments: memory, sharing, exact prefix reuse, eviction."""

@@ -1,0 +1,103 @@
+"""What KV is made of: segments, what a token costs, and how a sequence refers to a segment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from chunkwise.llm.kv.prefix import Node
+
+TokenIds = NDArray[np.int32]
+
+
+class OutOfKV(Exception):
+    """The KV budget has no room, even after evicting all that nobody holds.
+
+    Internal: the engine preempts a sequence or ends a request on it.
+    """
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(f"{needed_bytes} bytes of KV needed, {free_bytes} can be freed")
+        self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
+
+
+class KVShape(NamedTuple):
+    """What the keys and values of one token look like in one model."""
+
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Keys and values of one token in all layers."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.dtype.itemsize
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """Keys and values of a run of tokens for all layers. Compared by identity.
+
+    Attributes:
+        k: Keys, `(num_layers, num_kv_heads, capacity, head_dim)`; rows from `filled` on may hold
+            anything.
+        v: Values, likewise.
+        token_ids: `(capacity,)`; those of the filled rows, and of rows promised to the prefix
+            tree, are valid.
+        start: Rotary position of key 0.
+        capacity: Rows there is room for.
+        filled: Rows computed so far. Those below `frozen` never change again.
+        frozen: Rows that others than the writer may hold, now or later.
+        refs: Sequences that hold it.
+        last_used: When a sequence last took or left it, on the pool's logical clock.
+        writer: The one sequence that may fill further rows, or None.
+        node: Its place in the prefix tree, or None.
+    """
+
+    k: Tensor
+    v: Tensor
+    token_ids: TokenIds
+    start: int
+    capacity: int
+    filled: int = 0
+    frozen: int = 0
+    refs: int = 1
+    last_used: int = 0
+    writer: object | None = field(default=None, repr=False)
+    node: Node | None = field(default=None, repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values, filled or not."""
+        return self.k.nbytes + self.v.nbytes
+
+
+class Held(NamedTuple):
+    """One entry of what a sequence holds: the first `length` keys of a segment, from a base.
+
+    Key `j` stands at position `base + segment.start + j` of the sequence. A row at position `m`
+    has rotary position `rel = m - base` there and sees `min(length, rel - segment.start + 1)`
+    keys.
+    """
+
+    segment: Segment
+    base: int
+    length: int
+
+    @property
+    def position(self) -> int:
+        """Where key 0 stands in the sequence."""
+        return self.base + self.segment.start
+
+    @property
+    def end(self) -> int:
+        """Position after the last key held."""
+        return self.base + self.segment.start + self.length

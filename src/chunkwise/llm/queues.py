@@ -1,0 +1,145 @@
+"""Who waits, who runs, and who gives up memory for whom."""
+
+from __future__ import annotations
+
+import bisect
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chunkwise.llm.kv.segments import OutOfKV, SegmentPool
+from chunkwise.llm.scheduling.base import SchedulingPolicy, Slice, StepBudget
+from chunkwise.llm.sequence import Sequence
+
+logger = logging.getLogger(__name__)
+
+_WORTH_WAITING = 32
+"""Tokens of a prompt that another sequence must be computing for it to be waited for."""
+
+
+class Queues:
+    """Waiting sequences hold no KV; running ones do.
+
+    Attributes:
+        waiting: Most urgent first.
+        running: In order of admission.
+        preemptions: How often a sequence lost its memory to another one.
+    """
+
+    def __init__(self, pool: SegmentPool, policy: SchedulingPolicy, budget: StepBudget) -> None:
+        self.pool, self.policy, self.budget = pool, policy, budget
+        self.waiting: list[Sequence] = []
+        self.running: list[Sequence] = []
+        self.preemptions = 0
+
+    def add(self, sequence: Sequence) -> None:
+        """Let a sequence wait for its turn."""
+        bisect.insort(self.waiting, sequence, key=Sequence.urgency)
+
+    def remove(self, sequence: Sequence, *, keep: bool = True) -> None:
+        """Forget a sequence and what it holds.
+
+        Args:
+            sequence: One that waits or runs.
+            keep: Its KV may serve later requests with the same prefix.
+        """
+        (self.running if sequence in self.running else self.waiting).remove(sequence)
+        sequence.kv.release(keep=keep)
+
+    def next_slices(self) -> tuple[list[Slice], list[Sequence]]:
+        """Slices of the next step, each with memory for its rows, and sequences that need more
+        than the whole budget; these must be removed."""
+        chosen = self.policy.pick(self.running, self._candidates(), self.budget)
+        waited = set(self.waiting)
+        kept: list[Slice] = []
+        too_large: list[Sequence] = []
+        for sequence, tokens in ((piece.sequence, piece.tokens) for piece in chosen):
+            if sequence in waited:
+                self._admit(sequence)
+            elif sequence not in self.running:
+                continue  # it gave its memory to one before it in this step
+            tokens = min(tokens, len(sequence.pending))
+            if self._reserve(sequence, tokens, kept):
+                kept.append(Slice(sequence, tokens))
+            elif len(self.running) == 1:
+                too_large.append(sequence)
+            else:
+                self._preempt(sequence)
+        return kept, too_large
+
+    def _candidates(self) -> list[Sequence]:
+        """The waiting that could be admitted now, with what they would have to compute.
+
+        A prompt whose prefix another sequence is computing right now waits for it: the rows come
+        anyway, and computing them twice would only delay both.
+        """
+        room = max(self.budget.sequences - len(self.running), 0)
+        found = []
+        for sequence in self.waiting[:room]:
+            match = self.pool.tree.match(_reusable(sequence))
+            if match.promised >= _WORTH_WAITING and self.running:
+                continue
+            sequence.pending = _positions(match.length, sequence.num_tokens)
+            found.append(sequence)
+        return found
+
+    def _admit(self, sequence: Sequence) -> None:
+        """Give a waiting sequence what is cached of its prefix and let it run."""
+        cached = sequence.kv.match(_reusable(sequence))
+        sequence.pending = _positions(cached, sequence.num_tokens)
+        if not sequence.preemptions:
+            sequence.num_cached_tokens = cached
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
+
+    def _reserve(self, sequence: Sequence, tokens: int, kept: list[Slice]) -> bool:
+        """Find memory for a slice, if need be that of less urgent sequences."""
+        end = int(sequence.pending[0]) + tokens
+        while True:
+            try:
+                sequence.kv.reserve(end, sequence.tokens, hint=_hint(sequence))
+                return True
+            except OutOfKV:
+                victim = max(self.running, key=Sequence.urgency)
+                if victim is sequence:
+                    return False
+                kept[:] = [piece for piece in kept if piece.sequence is not victim]
+                self._preempt(victim)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Take a sequence's memory; it waits in its old place and computes again what is lost."""
+        sequence.kv.release(keep=True)
+        sequence.pending = _positions(0, sequence.num_tokens)
+        sequence.preemptions += 1
+        self.preemptions += 1
+        self.running.remove(sequence)
+        self.add(sequence)
+        logger.debug("request %s gives up its KV memory", sequence.request.id)
+
+
+def _hint(sequence: Sequence) -> int:
+    """Where a new segment of a sequence should end.
+
+    A prompt gets one segment, with room for the first tokens of its completion: contiguous rows
+    are fastest. A sequence with one pending position grows piece by piece.
+    """
+    if len(sequence.pending) < 2:
+        return 0
+    left = sequence.request.sampling.max_tokens - len(sequence.completion)
+    return sequence.num_tokens + min(left, _FIRST_ROOM)
+
+
+_FIRST_ROOM = 64
+
+
+def _reusable(sequence: Sequence) -> NDArray[np.int32]:
+    """The tokens of a sequence whose KV may come from the cache: the last one must be computed
+    for its logits, and so must those that are to be scored."""
+    score_from = sequence.request.score_from
+    end = sequence.num_tokens - 1
+    return sequence.tokens[: end if score_from is None else min(end, max(score_from - 1, 0))]
+
+
+def _positions(start: int, end: int) -> NDArray[np.int32]:
+    return np.arange(start, end, dtype=np.int32)

@@ -1,0 +1,177 @@
+"""One step: slices of sequences become one packed batch, and the batch becomes logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from chunkwise.llm.kernels.ops import AttentionPlan, Part, RotaryTable, Write
+from chunkwise.llm.kv.segments import Held, Segment
+from chunkwise.llm.models.llama import Decoder
+from chunkwise.llm.scheduling.base import Slice
+
+
+class ScoredRows(NamedTuple):
+    """Logits of prompt rows whose next token is known and wanted.
+
+    Attributes:
+        which: Index of the slice in the step.
+        first: Prompt position of the token that the first row predicts.
+        logits: `(n, vocab)` float32.
+    """
+
+    which: int
+    first: int
+    logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A packed step: no padding, rows of one slice next to each other.
+
+    Attributes:
+        token_ids: `(rows,)` int64.
+        plan: Who writes where and who sees what.
+        ends: For each slice, one past its last row: `(num_slices,)`.
+    """
+
+    token_ids: Tensor
+    plan: AttentionPlan
+    ends: NDArray[np.int64]
+
+
+class StepResult(NamedTuple):
+    """What a step computed.
+
+    Attributes:
+        logits: `(n, vocab)` float32, of the sequences that have nothing pending after it.
+        sampled: Which slices these are.
+        scored: Logits of prompt rows that are to be scored.
+        failed: Slices with a row that is not finite; their KV must not be used.
+    """
+
+    logits: Tensor
+    sampled: list[int]
+    scored: list[ScoredRows]
+    failed: list[int]
+
+
+class Runner:
+    """Runs a decoder over slices. Room for the slices' positions must have been reserved."""
+
+    def __init__(self, model: Decoder, rotary: RotaryTable) -> None:
+        self.model, self.rotary = model, rotary
+
+    @torch.inference_mode()
+    def run(self, slices: Items[Slice]) -> StepResult:
+        """Compute the slices' pending positions."""
+        batch = pack(slices)
+        device = self.rotary.cos.device
+        hidden = self.model.forward(batch.token_ids.to(device), batch.plan, self.rotary)
+        failed = _not_finite(hidden, batch)
+        sampled = [
+            i
+            for i, piece in enumerate(slices)
+            if piece.tokens == len(piece.sequence.pending) and i not in failed
+        ]
+        rows = torch.from_numpy(batch.ends[np.array(sampled, dtype=np.int64)] - 1).to(device)
+        scored = self._scored(slices, batch, hidden)
+        return StepResult(self.model.logits(hidden[rows]), sampled, scored, failed)
+
+    def _scored(self, slices: Items[Slice], batch: Batch, hidden: Tensor) -> list[ScoredRows]:
+        """Logits for log-probabilities of the prompt, for few rows at a time: they are wide."""
+        found = []
+        for which, piece in enumerate(slices):
+            score_from = piece.sequence.request.score_from
+            if score_from is None:
+                continue
+            first = int(piece.sequence.pending[0])
+            start = int(batch.ends[which]) - piece.tokens
+            low = max(score_from - 1, first)
+            high = min(first + piece.tokens, piece.sequence.num_prompt_tokens - 1)
+            for position in range(low, high, _SCORED_ROWS):
+                rows = slice(
+                    start + position - first,
+                    start + min(position + _SCORED_ROWS, high) - first,
+                )
+                found.append(ScoredRows(which, position + 1, self.model.logits(hidden[rows])))
+        return found
+
+
+_SCORED_ROWS = 64
+
+
+def pack(slices: Items[Slice]) -> Batch:
+    """The packed batch of a step."""
+    sizes = np.array([piece.tokens for piece in slices], dtype=np.int64)
+    ends = sizes.cumsum()
+    positions = np.concatenate([s.sequence.pending[: s.tokens] for s in slices]).astype(np.int64)
+    ids = np.concatenate([s.sequence.tokens[s.sequence.pending[: s.tokens]] for s in slices])
+    writes: list[Write] = []
+    held: list[tuple[Held, int, int]] = []
+    for piece, start, size in zip(slices, (ends - sizes).tolist(), sizes.tolist(), strict=True):
+        kv, first = piece.sequence.kv, int(piece.sequence.pending[0])
+        row = start
+        for segment, offset, n, rel in kv.write_ranges(first, first + size):
+            writes.append(Write(segment.k, segment.v, row, n, offset, rel))
+            row += n
+        held.extend((entry, start, size) for entry in kv.parts(first + size))
+    plan = AttentionPlan(len(positions), _parts(held, positions), writes)
+    return Batch(torch.from_numpy(ids.astype(np.int64)), plan, ends)
+
+
+def _parts(held: list[tuple[Held, int, int]], positions: NDArray[np.int64]) -> list[Part]:
+    """One part for each segment, with the rows of all sequences that hold it stacked."""
+    by_segment: dict[tuple[int, bool], list[int]] = {}
+    for i, (entry, _, _) in enumerate(held):
+        # Rows that see what this step writes stand apart: if that is NaN, it stays with them.
+        is_written = entry.length > entry.segment.filled
+        by_segment.setdefault((id(entry.segment), is_written), []).append(i)
+    order = [i for group in by_segment.values() for i in group]
+    columns = np.array(
+        [(h.base, h.segment.start, h.length, row, n) for h, row, n in (held[i] for i in order)],
+        dtype=np.int64,
+    )
+    n = columns[:, 4]
+    base, start, length, row = np.repeat(columns[:, :4], n, axis=0).T
+    rows = row + np.arange(len(row)) - np.repeat(n.cumsum() - n, n)
+    rel = positions[rows] - base
+    limit = np.minimum(length, rel - start + 1)
+    sizes = [int(sum(held[i][2] for i in group)) for group in by_segment.values()]
+    segments = [held[group[0]][0].segment for group in by_segment.values()]
+    if (limit < 1).any():  # rows that stand before the segment do not see it
+        part = np.repeat(np.arange(len(sizes)), sizes)[limit > 0]
+        rows, rel, limit = rows[limit > 0], rel[limit > 0], limit[limit > 0]
+        sizes = np.bincount(part, minlength=len(sizes)).tolist()
+    return _views(segments, sizes, rows, rel, limit)
+
+
+def _not_finite(hidden: Tensor, batch: Batch) -> list[int]:
+    """Slices with a hidden state that holds NaN or infinity: `hidden` is `(rows, width)`."""
+    is_bad = ~torch.isfinite(hidden.sum(-1, dtype=torch.float32))
+    if not bool(is_bad.any()):
+        return []
+    rows = is_bad.nonzero()[:, 0].cpu().numpy()
+    return sorted(set(np.searchsorted(batch.ends, rows, side="right").tolist()))
+
+
+def _views(
+    segments: list[Segment],
+    sizes: list[int],
+    rows: NDArray[np.int64],
+    rel: NDArray[np.int64],
+    limit: NDArray[np.int64],
+) -> list[Part]:
+    """Parts whose arrays are views of three flat ones; segments that no row sees are left out."""
+    columns = [torch.split(torch.from_numpy(a), sizes) for a in (rows, rel, limit)]
+    return [
+        Part(s.k, s.v, s.start, *arrays)
+        for s, size, *arrays in zip(segments, sizes, *columns, strict=True)
+        if size
+    ]

@@ -1,0 +1,51 @@
+"""The `SchedulingPolicy` protocol: who computes how many tokens in the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from typing import Protocol
+
+from chunkwise.llm.sequence import Sequence
+from chunkwise.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class StepBudget:
+    """What one step may hold.
+
+    Attributes:
+        tokens: Most rows of a step. Sequences with one pending position each are never cut: if
+            they alone are more, they all run.
+        sequences: Most sequences that hold KV at a time.
+    """
+
+    tokens: int = 512
+    sequences: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One sequence's share of a step: its first `tokens` pending positions."""
+
+    sequence: Sequence
+    tokens: int
+
+
+class SchedulingPolicy(Protocol):
+    """Chooses; changes nothing. Greedy output does not depend on it, and nobody starves."""
+
+    def pick(
+        self, running: Items[Sequence], waiting: Items[Sequence], budget: StepBudget
+    ) -> list[Slice]:
+        """Shares of the next step, most urgent first; never empty while something is pending.
+
+        Args:
+            running: Sequences that hold KV, in order of admission.
+            waiting: Sequences that hold none, most urgent first (priority, then arrival).
+                A slice of one of these admits it.
+        """
+        ...
+
+
+policies: Registry[SchedulingPolicy] = Registry("chunkwise.llm.scheduling")

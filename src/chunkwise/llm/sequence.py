@@ -1,0 +1,133 @@
+"""Requests (what was asked) and sequences (what is left to compute)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chunkwise.types import SamplingParams
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from chunkwise.llm.kv.segments import SequenceKV
+
+FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
+
+
+class TokenSegment(NamedTuple):
+    """A piece of a prompt in tokens. `content_id` names the chunk it is, or None."""
+
+    token_ids: tuple[int, ...]
+    content_id: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """What was asked.
+
+    Attributes:
+        id: Unique in its engine.
+        segments: The prompt, piece by piece.
+        sampling: How to sample.
+        priority: Lower goes first; equals go by arrival.
+        deadline: Time on the engine's clock at which the request ends, finished or not.
+        arrival: Order of arrival; set by the engine.
+        arrived: When it arrived, on the engine's clock, in seconds; set by the engine.
+        score_from: First token of the prompt whose log-probability is wanted; a cached prefix
+            is used up to there only. None: no log-probabilities of the prompt.
+        wants_logits: Keep the logits of the first new token in `logits`.
+        logits: `(vocab,)` float32, after the step that computed them.
+    """
+
+    id: str
+    segments: tuple[TokenSegment, ...]
+    sampling: SamplingParams
+    priority: int = 0
+    deadline: float | None = None
+    arrival: int = 0
+    arrived: float = 0.0
+    score_from: int | None = None
+    wants_logits: bool = False
+    logits: Tensor | None = None
+
+    @property
+    def prompt_ids(self) -> NDArray[np.int32]:
+        """The whole prompt: `(num_tokens,)` int32."""
+        ids = itertools.chain.from_iterable(segment.token_ids for segment in self.segments)
+        return np.fromiter(ids, dtype=np.int32)
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """The state of one completion: its tokens, and the positions still to be computed.
+
+    There is no prefill and no decode: a new prompt has all its positions pending, a running
+    sequence one, and later work (drafts, repair) more in any order.
+
+    Attributes:
+        request: What was asked.
+        index: Which of the request's `n` completions.
+        token_ids: Prompt and completion: `(num_tokens,)` int32 in a buffer that grows.
+        num_prompt_tokens: Length of the prompt.
+        pending: Positions to compute, rising: `(num_pending,)` int32.
+        kv: What it holds of the KV segments.
+        num_cached_tokens: Positions that a shared prefix gave at first admission.
+        preemptions: How often it lost its memory.
+        finish_reason: Why it ended, or None.
+        error: What went wrong, where `finish_reason` is `error`.
+        state: What samplers, detokenisers and policies keep of it, under their own names; it
+            dies with the sequence.
+    """
+
+    request: Request
+    index: int
+    token_ids: NDArray[np.int32]
+    num_prompt_tokens: int
+    pending: NDArray[np.int32]
+    kv: SequenceKV
+    num_cached_tokens: int = 0
+    preemptions: int = 0
+    finish_reason: FinishReason | None = None
+    error: str = ""
+    state: dict[str, Any] = field(default_factory=dict)
+    _num_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        self._num_tokens = len(self.token_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of prompt and completion so far."""
+        return self._num_tokens
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """Prompt and completion so far, as a view: valid until the next `append`."""
+        return self.token_ids[: self._num_tokens]
+
+    @property
+    def completion(self) -> NDArray[np.int32]:
+        """The completion so far, as a view: valid until the next `append`."""
+        return self.token_ids[self.num_prompt_tokens : self._num_tokens]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more comes."""
+        return self.finish_reason is not None
+
+    def append(self, token_id: int) -> None:
+        """Add a sampled token and make its position pending."""
+        if self._num_tokens == len(self.token_ids):
+            self.token_ids = np.resize(self.token_ids, 2 * self._num_tokens + 16)
+        self.token_ids[self._num_tokens] = token_id
+        self.pending = np.append(self.pending, np.int32(self._num_tokens))
+        self._num_tokens += 1
+
+    def urgency(self) -> tuple[int, int, int]:
+        """Sorts sequences, most urgent first: priority, arrival, index."""
+        return self.request.priority, self.request.arrival, self.index

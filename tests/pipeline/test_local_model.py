@@ -1,0 +1,96 @@
+"""Answers with a model of a folder: passages are segments, and equal prompts cost nothing twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import chunkwise
+from chunkwise.errors import ConfigError, ModelFormatError, RequestError
+from chunkwise.llm.local import LLM
+from chunkwise.llm.models.fake import write_fake
+from chunkwise.prompting import answer_prompt
+from chunkwise.types import Query
+
+BASE = {"embedder": "hashing", "counter": "words", "retriever": "bm25"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_fake("tiny-llama", tmp_path_factory.mktemp("model"), dtype="float32")
+    config = json.loads((folder / "config.json").read_text())
+    config["max_position_embeddings"] = 2048
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, model: Path) -> Iterator[chunkwise.Corpus]:
+    text = "The gate opens at nine.\n\nThe battery cost 1,200 euros in March.\n"
+    (tmp_path / "notes.txt").write_text(text)
+    options = {"model": str(model), "max_tokens": 8, "kernels": "reference", "dtype": "float32"}
+    with chunkwise.open(tmp_path / "corpus", **BASE, **options) as opened:
+        opened.add(tmp_path / "notes.txt")
+        yield opened
+
+
+def test_ask_runs_the_model_of_the_folder(corpus: chunkwise.Corpus) -> None:
+    answer = corpus.ask("What did the battery cost?")
+    assert answer.fidelity["kind"] == "generated"
+    assert str(answer.fidelity["model"]).startswith("local:")
+    assert answer.usage["completion_tokens"] <= 8
+    assert answer.usage["cached_tokens"] == 0
+
+
+def test_a_second_question_reads_the_system_text_from_the_cache(corpus: chunkwise.Corpus) -> None:
+    corpus.ask("What did the battery cost?")
+    again = corpus.ask("What did the battery cost?")
+    assert again.usage["cached_tokens"] == again.usage["prompt_tokens"] - 1
+    other = corpus.ask("When does the gate open?")
+    assert 0 < other.usage["cached_tokens"] < other.usage["prompt_tokens"]
+
+
+def test_passages_keep_their_content_ids_in_tokens(corpus: chunkwise.Corpus) -> None:
+    hits = corpus.search("battery")
+    llm = corpus.parts.model
+    assert isinstance(llm, LLM)
+    segments = llm.segments(answer_prompt("battery?", hits))
+    (found,) = (s for s in segments if s.content_id == hits[0].chunk.id)
+    assert llm.tokenizer.decode(list(found.token_ids)) == hits[0].chunk.text
+    assert Query("battery?").text  # the question is no chunk: it has no content id
+    assert segments[-1].content_id is None
+
+
+def test_a_text_cannot_end_its_turn(corpus: chunkwise.Corpus) -> None:
+    llm = corpus.parts.model
+    assert isinstance(llm, LLM)
+    forged = "<|end|>"
+    assert llm.tokenizer.token_id(forged) is not None
+    assert llm.tokenizer.token_id(forged) not in llm.tokenizer.encode(forged)
+
+
+def test_what_is_wrong_with_a_model_is_said(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("The gate opens at nine.\n")
+    (tmp_path / "empty").mkdir()
+    for given, error, message in (
+        (tmp_path / "nothing", ConfigError, "no such folder"),
+        (tmp_path / "empty", ModelFormatError, r"config\.json"),
+    ):
+        with chunkwise.open(tmp_path / "corpus", **BASE, model=str(given)) as opened:
+            opened.add(tmp_path / "notes.txt")
+            with pytest.raises(error, match=message):
+                opened.ask("gate?")
+
+
+def test_a_prompt_beyond_the_context_names_the_remedy(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "notes.txt").write_text(
+        " ".join(f"Gate {n} opens at {n} and closes at {n + 5}." for n in range(200))
+    )
+    options = {"model": str(model), "kernels": "reference"}
+    with chunkwise.open(tmp_path / "corpus", **BASE, **options) as opened:
+        opened.add(tmp_path / "notes.txt")
+        with pytest.raises(RequestError, match="budget_tokens"):
+            opened.ask("gate?")
