@@ -37,6 +37,9 @@ def test_order_is_default_corpus_file_environment_argument(tmp_path: Path) -> No
         ({"CHUNKWISE_SIZE": "0"}, "`size` must be at least 1, got 0"),
         ({"CHUNKWISE_OVERLAP": "200"}, r"`overlap` must be in \[0, size=200\), got 200"),
         ({"CHUNKWISE_CHUNKER": "{oops"}, "is not JSON"),
+        ({"CHUNKWISE_KERNELS": "fast"}, "CHUNKWISE_KERNELS: `kernels` must be one of auto, cpu"),
+        ({"CHUNKWISE_DTYPE": "float8"}, "`dtype` must be one of auto, bfloat16, float32"),
+        ({"CHUNKWISE_QUANTIZE": "int5"}, "Did you mean 'int8'"),
     ],
 )
 def test_a_bad_variable_is_named_with_its_value(environ: dict[str, str], message: str) -> None:

@@ -26,9 +26,12 @@ RECIPE = ("chunker", "size", "overlap", "counter", "segmenter", "embedder", "con
 """Settings that decide what is stored; the corpus remembers them."""
 
 
-def _setting(default: Any, meaning: str, *, unit: str = "", room: str = "") -> Any:
-    """A settings field: default, meaning, unit, and for algorithms the room they come from."""
-    metadata = {"meaning": meaning, "unit": unit, "room": room}
+def _setting(
+    default: Any, meaning: str, *, unit: str = "", room: str = "", choices: tuple[str, ...] = ()
+) -> Any:
+    """A settings field: default, meaning, unit, and for algorithms the room they come from, or
+    the names that are allowed."""
+    metadata = {"meaning": meaning, "unit": unit, "room": room, "choices": choices}
     return field(default=default, metadata=metadata)
 
 
@@ -94,14 +97,21 @@ class Settings:
     max_tokens: int = _setting(512, "Most tokens that a model may answer with.", unit="tokens")
     request_timeout_s: float = _setting(60.0, "Longest silence of a server.", unit="seconds")
     quantize: str = _setting(
-        "none", "Weights of a local model in whole numbers: none, int8 or int4."
+        "none",
+        "Weights of a local model in whole numbers: none, int8 or int4.",
+        choices=("none", "int8", "int4"),
     )
     dtype: str = _setting(
         "auto",
         "Numbers of a local model: bfloat16 or float32. auto: bfloat16 where the processor has it.",
+        choices=("auto", "bfloat16", "float32"),
     )
     device: str = _setting("auto", "Where a local model runs: auto, cpu, cuda, cuda:1 ...")
-    kernels: str = _setting("auto", "What computes it: auto, cpu, cuda or reference.")
+    kernels: str = _setting(
+        "auto",
+        "What computes it: auto, cpu, cuda or reference.",
+        choices=("auto", "cpu", "cuda", "reference"),
+    )
     kv_budget_mb: int = _setting(
         0, "Memory for keys and values of a local model; 0: by what is free.", unit="MiB"
     )
@@ -274,13 +284,23 @@ def _checked(key: str, value: Any, source: str) -> Any:
         if isinstance(value, str | Mapping):
             return value
     elif isinstance(default, str) and isinstance(value, str):
-        return value
+        return _chosen(key, value, source)
     elif isinstance(default, float) and isinstance(value, int | float) and value == value:
         return float(value)
     elif isinstance(default, int) and type(value) is int:
         return value
     kind = {str: "text", int: "a whole number", float: "a number"}[type(default)]
     raise ConfigError(f"{source}: `{key}` must be {kind}, got {value!r}.")
+
+
+def _chosen(key: str, value: str, source: str) -> str:
+    choices = FIELDS[key].metadata["choices"]
+    if choices and value not in choices:
+        raise ConfigError(
+            f"{source}: `{key}` must be one of {', '.join(choices)}, got {value!r}."
+            f"{nearest(value, choices)}"
+        )
+    return value
 
 
 def _read_toml(file: Path) -> Mapping[str, Any]:

@@ -192,6 +192,7 @@ def test_ctrl_c_keeps_what_was_committed(tmp_path: Path) -> None:
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=30)
     assert "Traceback" not in errors
+    assert "what was stored stays" in errors
     assert running.returncode == 130
     assert not parsed("doctor", cwd=tmp_path)["problems"]
     report = parsed("add", "docs", cwd=tmp_path)

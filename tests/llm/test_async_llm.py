@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from chunkwise.errors import ChunkwiseError, RequestError
 from chunkwise.llm.async_llm import AsyncLLM
 from chunkwise.llm.local import LLM
 from chunkwise.llm.outputs import Output
-from chunkwise.llm.turns import TurnLock
 from chunkwise.types import SamplingParams
 
 SAMPLING = SamplingParams(max_tokens=8, ignore_eos=True)
@@ -113,22 +111,3 @@ def test_threads_share_one_model(llm: LLM, oracle: LLM) -> None:
     for i, prompt in enumerate(asked):
         assert found[i] == oracle.generate([prompt], SAMPLING)[0].token_ids
     llm.engine.pool.check([])
-
-
-def test_the_lock_is_handed_over_in_order() -> None:
-    lock, order = TurnLock(), []
-
-    def work(name: int) -> None:
-        with lock:
-            order.append(name)
-
-    with lock:
-        threads = []
-        for name in range(5):
-            threads.append(threading.Thread(target=work, args=(name,)))
-            threads[-1].start()
-            while len(lock._waiting) <= name:
-                time.sleep(0.001)
-    for thread in threads:
-        thread.join()
-    assert order == [0, 1, 2, 3, 4]

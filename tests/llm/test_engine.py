@@ -21,31 +21,7 @@ from chunkwise.llm.local import LLM
 from chunkwise.llm.scheduling import StepBudget
 from chunkwise.types import Prompt, SamplingParams, Segment
 from tests.fakes import ManualClock
-
-BYTES_PER_TOKEN = 2 * 2 * 2 * 16 * 4
-"""Of tiny-llama in float32: keys and values, layers, KV heads, head size."""
-
-
-def greedy(max_tokens: int = 12, **more: object) -> SamplingParams:
-    return SamplingParams(max_tokens=max_tokens, ignore_eos=True, **more)  # type: ignore[arg-type]
-
-
-def engine(folder: Path, tokens: int = 4096, **options: object) -> LLM:
-    """An engine whose KV budget holds so many tokens."""
-    llm = LLM(folder, dtype="float32", kernels="reference", kv_budget_mb=1, **options)  # type: ignore[arg-type]
-    shape = llm.engine.pool.shape
-    llm.engine.pool.budget_bytes = tokens * shape.bytes_per_token
-    llm.engine.max_tokens = min(llm.engine.context, tokens)
-    return llm
-
-
-def prompts(n: int, seed: int = 0, longest: int = 60) -> list[list[int]]:
-    rng = random.Random(seed)
-    return [[rng.randrange(256) for _ in range(rng.randint(1, longest))] for _ in range(n)]
-
-
-def alone(oracle: LLM, asked: list[list[int]], sampling: SamplingParams) -> list[list[int]]:
-    return [oracle.generate([p], sampling)[0].token_ids for p in asked]
+from tests.llm.engines import alone, engine, greedy, prompts
 
 
 def test_greedy_tokens_are_those_of_transformers(tiny_llama: Path, oracle: LLM) -> None:
@@ -276,7 +252,7 @@ def test_a_failed_step_leaves_the_requests_as_they_were(
     request_id = llm.add(prompt, greedy(6))
     llm.step()
     run = llm.engine.runner.run
-    monkeypatch.setattr(llm.engine.runner, "run", lambda _: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(llm.engine.runner, "run", lambda *_: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(MemoryError):
         llm.step()
     monkeypatch.setattr(llm.engine.runner, "run", run)

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from typing import NoReturn
 
 from chunkwise.errors import ChunkwiseError, ConfigError
 
@@ -38,8 +39,17 @@ def main() -> None:
         print(f"chunkwise: {exc}", file=sys.stderr)
         sys.exit(EXIT_USAGE if isinstance(exc, ConfigError) else EXIT_FAILED)
     except KeyboardInterrupt:
-        print("chunkwise: stopped; what was stored stays", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        _stopped()
+    except SystemExit as exc:  # Typer turns Ctrl-C into an exit, and says nothing
+        if exc.code == EXIT_INTERRUPTED:
+            _stopped()
+        raise
     except OSError as exc:  # a full disk or a closed terminal under our own output
-        print(f"chunkwise: {exc.strerror or exc}", file=sys.stderr)
+        place = f"{exc.filename}: " if exc.filename else ""
+        print(f"chunkwise: {place}{exc.strerror or exc}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
+
+
+def _stopped() -> NoReturn:
+    print("chunkwise: stopped; what was stored stays", file=sys.stderr)
+    sys.exit(EXIT_INTERRUPTED)

@@ -153,5 +153,7 @@ def _require_llm() -> None:
 
 
 def _require_free(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{str(folder)!r} is a file; name a folder to write to.")
     if (folder / "config.json").exists():
         raise ChunkwiseError(f"{folder} holds a checkpoint already; choose another folder.")

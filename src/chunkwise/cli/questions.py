@@ -29,7 +29,10 @@ from chunkwise.types import Answer, Citation, Hit
 RetrieverOption = Annotated[str | None, typer.Option(help="How chunks are found.")]
 RerankerOption = Annotated[str | None, typer.Option(help="What scores the hits again.")]
 AnswererOption = Annotated[str | None, typer.Option(help="What answers.")]
-ModelOption = Annotated[str | None, typer.Option(help="Language model on the server.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="Folder of a language model; with --base-url, its name on the server."),
+]
 BaseUrlOption = Annotated[
     str | None, typer.Option("--base-url", help="OpenAI-compatible server, up to /v1.")
 ]
@@ -102,20 +105,16 @@ def chat(
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask one question after the other; end with Ctrl-D."""
+    """Ask one question after the other; Ctrl-C stops an answer, Ctrl-D ends."""
     flags = {"answerer": answerer, "model": model, "base_url": base_url}
     history: list[tuple[str, str]] = []
     with open_with(corpus, sets, **flags) as opened:
         filters: dict[str, Any] = {"paths": path or (), "metadata": metadata(meta)}
         opened.stats()  # a corpus that is not there is said before the first question
         for question in _questions(silent=as_json):
-            if as_json:
-                *_, answer = opened.stream(question, history=history, **filters)
-                assert isinstance(answer, Answer), "an answerer ended without an answer"
-                print_json({"question": question, **answer_dict(answer)})
-            else:
-                answer = show_answer(opened, question, history=history, **filters)
-            history.append((question, answer.text))
+            tell = _told if as_json else _answered
+            if (answer := tell(opened, question, history=history, **filters)) is not None:
+                history.append((question, answer.text))
 
 
 def show_answer(corpus: Corpus, question: str, **options: Any) -> Answer:
@@ -173,6 +172,25 @@ def answer_dict(answer: Answer) -> dict[str, Any]:
         "fidelity": dict(answer.fidelity),
         "timings_ms": dict(answer.timings_ms),
     }
+
+
+def _told(corpus: Corpus, question: str, **options: Any) -> Answer:
+    """The answer, printed as a line of JSON."""
+    *_, answer = corpus.stream(question, **options)
+    assert isinstance(answer, Answer), "an answerer ended without an answer"
+    print_json({"question": question, **answer_dict(answer)})
+    return answer
+
+
+def _answered(corpus: Corpus, question: str, **options: Any) -> Answer | None:
+    """The answer, or None if someone at a terminal stopped it and may ask on."""
+    try:
+        return show_answer(corpus, question, **options)
+    except KeyboardInterrupt:
+        if not sys.stdin.isatty():
+            raise
+        out().print("\n[yellow]Stopped.[/yellow] Ctrl-D ends the chat.")
+        return None
 
 
 def _questions(*, silent: bool) -> Any:

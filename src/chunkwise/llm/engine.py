@@ -9,41 +9,29 @@ One thread at a time may call it. Two engines in one process know nothing of eac
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from chunkwise.errors import OutOfMemoryForKVError, PromptTooLongError, RequestError
-from chunkwise.llm.detokenizer import Detokenizer, TokenDecoder
+from chunkwise.errors import (
+    ChunkwiseError,
+    OutOfMemoryForKVError,
+    PromptTooLongError,
+    RequestError,
+)
+from chunkwise.llm.detokenizer import TokenDecoder
 from chunkwise.llm.kv.segments import SegmentPool, SequenceKV
-from chunkwise.llm.outputs import Completion, Output, TokenLogprob, Update
+from chunkwise.llm.outputs import Output, TokenLogprob, Update
 from chunkwise.llm.queues import Queues
 from chunkwise.llm.runner import Runner, ScoredRows, StepResult
-from chunkwise.llm.sampling import Sampled, Sampler
+from chunkwise.llm.sampling import NOT_FINITE, Sampled, Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, Slice, StepBudget
 from chunkwise.llm.sequence import FinishReason, Request, Sequence
 from chunkwise.llm.structured import structure_of
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Tracked:
-    """A request in the engine, its sequences, and what it gave so far."""
-
-    request: Request
-    prompt_tokens: int
-    sequences: list[Sequence] = field(default_factory=list)
-    completions: list[Completion] = field(default_factory=list)
-    texts: list[Detokenizer] = field(default_factory=list)
-    scores: dict[int, TokenLogprob] = field(default_factory=dict)
-    started: float = 0.0
-    first_token: float = 0.0
-    finished: float = 0.0
+from chunkwise.llm.tracking import Tracked, track
 
 
 class Engine:
@@ -74,7 +62,8 @@ class Engine:
         self.context, self.end_ids, self.clock = context, frozenset(end_ids), clock
         self.max_tokens = min(context, pool.max_tokens)
         self.num_steps = self.num_rows = 0
-        self._tracked: dict[str, _Tracked] = {}
+        self._tracked: dict[str, Tracked] = {}
+        self._updates: list[Update] = []  # not handed out yet
         self._arrivals = 0
 
     def add(self, request: Request) -> None:
@@ -84,72 +73,58 @@ class Engine:
             PromptTooLongError: It does not fit the context or the KV budget.
             RequestError: It is empty, its id is in use, or its sampling settings are wrong.
         """
-        prompt = request.prompt_ids
-        self._check(request, prompt)
+        ids = request.prompt_ids
+        self._check(request, ids)
         request.arrival, request.arrived = self._arrivals, self.clock()
         self._arrivals += 1
-        tracked = _Tracked(request, len(prompt))
-        self._tracked[request.id] = tracked
-        pending = np.arange(len(prompt), dtype=np.int32)
+        prompt, pending = ids.astype(np.int32), np.arange(len(ids), dtype=np.int32)
         sequence = Sequence(request, 0, prompt, len(prompt), pending, SequenceKV(self.pool))
-        self._track(tracked, sequence)
+        self._tracked[request.id] = track(sequence, self.decoder)
         self.queues.add(sequence)
 
     def has_work(self) -> bool:
         """Whether a `step` would do anything."""
-        return bool(self.queues.waiting or self.queues.running)
+        return bool(self._updates or self.queues.waiting or self.queues.running)
 
     def step(self) -> list[Update]:
         """Compute one packed batch and take its tokens.
 
-        A failure of the machine (out of memory, say) is raised; the requests stay as they were.
+        A failure of the machine (out of memory, say) or an interrupt is raised. No request is
+        lost by it: the next steps hand out what was finished and compute again what was not.
+
+        Raises:
+            ChunkwiseError: The scheduling policy chose nothing although requests wait.
         """
-        updates = self._expire()
-        slices, too_large = self.queues.next_slices()
-        updates += [self._finish(s, "error", error=self._no_room(s)) for s in too_large]
-        if slices:
-            now = self.clock()
-            for piece in slices:
-                tracked = self._tracked[piece.sequence.request.id]
-                tracked.started = tracked.started or now
-            result = self.runner.run(slices)
-            self.num_steps += 1
-            self.num_rows += sum(piece.tokens for piece in slices)
-            updates += self._take(slices, result)
+        if not self._updates:  # else the last step was interrupted
+            self._compute()
+        updates, self._updates = self._updates, []
         return updates
 
     def cancel(self, request_id: str, reason: FinishReason = "cancelled") -> list[Update]:
-        """End a request now; what it has computed stays for later ones. Unknown ids are none."""
-        tracked = self._tracked.get(request_id)
-        going = [] if tracked is None else [s for s in tracked.sequences if not s.is_finished]
-        return [self._finish(sequence, reason) for sequence in going]
+        """End a request now; what it has computed stays for later ones. Unknown ids are none.
+
+        Returns:
+            All its updates that no step has handed out.
+        """
+        if request_id in self._tracked:
+            self._end(self._tracked[request_id], reason)
+        found = [update for update in self._updates if update.request_id == request_id]
+        self._updates = [update for update in self._updates if update.request_id != request_id]
+        return found
 
     def is_finished(self, request_id: str) -> bool:
         """Whether nothing more comes for a request that is in the engine."""
-        tracked = self._tracked[request_id]
-        return all(sequence.is_finished for sequence in tracked.sequences)
+        is_told = all(update.request_id != request_id for update in self._updates)
+        return is_told and self._tracked[request_id].is_finished
 
     def output(self, request_id: str) -> Output:
         """What a request has given so far; forgets the request if it is finished."""
         tracked = self._tracked[request_id]
         if self.is_finished(request_id):
             del self._tracked[request_id]
-        first, arrived = tracked.sequences[0], tracked.request.arrived
-        usage = {
-            "prompt_tokens": tracked.prompt_tokens,
-            "cached_tokens": first.num_cached_tokens,
-            "completion_tokens": sum(len(c.token_ids) for c in tracked.completions),
-        }
-        marks = {
-            "queue": tracked.started,
-            "first_token": tracked.first_token,
-            "total": tracked.finished or self.clock(),
-        }
-        timings = {name: round((at - arrived) * 1000, 3) for name, at in marks.items() if at}
-        scores = tuple(tracked.scores[position] for position in sorted(tracked.scores))
-        return Output(request_id, tuple(tracked.completions), usage, timings, scores)
+        return tracked.output(self.clock())
 
-    def _check(self, request: Request, prompt: np.ndarray) -> None:
+    def _check(self, request: Request, prompt: NDArray[np.int64]) -> None:
         if request.id in self._tracked:
             raise RequestError(f"The request id {request.id!r} is in use.")
         if not len(prompt):
@@ -172,122 +147,130 @@ class Engine:
                 f"({self.pool.budget_bytes / 2**20:.0f} MiB). Raise `kv_budget_mb`, or send less."
             )
 
-    def _take(self, slices: list[Slice], result: StepResult) -> list[Update]:
-        """Book what a step computed: KV that is there now, scores, and new tokens."""
-        ended = [self._finish(slices[i].sequence, "error", error=_NAN) for i in result.failed]
-        for rows in result.scored:
-            sequence = slices[rows.which].sequence
-            if not sequence.is_finished and (error := self._score(sequence, rows)):
-                ended.append(self._finish(sequence, "error", error=error))
+    def _compute(self) -> None:
+        """One step; what it gives is in `_updates`, also if it is interrupted."""
+        self.queues.repair()
+        self._expire()
+        slices, too_large = self.queues.next_slices()
+        for sequence in too_large:
+            self._finish(sequence, "error", error=self._no_room(sequence))
+        if not slices:
+            self._check_progress()
+            return
+        now = self.clock()
+        for piece in slices:
+            tracked = self._tracked[piece.sequence.request.id]
+            tracked.started = tracked.started or now
+        result = self.runner.run(slices, self._score)
+        self.num_steps += 1
+        self.num_rows += sum(piece.tokens for piece in slices)
+        self._take(slices, result)
+
+    def _take(self, slices: list[Slice], result: StepResult) -> None:
+        """Book what a step computed: KV that is there now, and new tokens.
+
+        The tokens are drawn before anything is booked: that is where a request can fail.
+        """
+        for i in result.failed:
+            self._finish(slices[i].sequence, "error", error=NOT_FINITE)
+        sequences, tokens = self._draw(slices, result)
         for piece in slices:
             if not piece.sequence.is_finished:
                 _mark_computed(piece)
-        going = [i for i in result.sampled if not slices[i].sequence.is_finished]
-        sequences, rows_of = self._forked([slices[i].sequence for i in going])
-        if not sequences:
-            return ended
-        logits = result.logits
-        if len(rows_of) != len(logits):
-            at = [result.sampled.index(going[row]) for row in rows_of]
-            logits = logits[torch.tensor(at, device=logits.device)]
-        for sequence, row in zip(sequences, logits, strict=True):
+        for sequence in sequences:
+            self._adopt(sequence)
+        for sequence, token in zip(sequences, tokens, strict=True):
+            self._append(sequence, token)
+
+    def _draw(
+        self, slices: list[Slice], result: StepResult
+    ) -> tuple[list[Sequence], list[Sampled]]:
+        """Next tokens, and whose they are: of `n` > 1 also the siblings', who begin here."""
+        sequences: list[Sequence] = []
+        rows: list[int] = []
+        for row, i in enumerate(result.sampled):
+            sequence = slices[i].sequence
+            if sequence.is_finished:
+                continue
             if sequence.request.wants_logits and sequence.request.logits is None:
-                sequence.request.logits = row.clone()
-        tokens = self.sampler.sample(logits, sequences)
-        return ended + [self._append(s, t) for s, t in zip(sequences, tokens, strict=True)]
-
-    def _forked(self, sequences: list[Sequence]) -> tuple[list[Sequence], list[int]]:
-        """The sequences, those of `n` > 1 with their siblings, and whose row of logits each has."""
-        found, rows = [], []
-        for row, sequence in enumerate(sequences):
-            tracked = self._tracked[sequence.request.id]
+                sequence.request.logits = result.logits[row].clone()
             family = [sequence]
-            if len(tracked.sequences) < sequence.request.sampling.n:
-                family += [
-                    self._fork(tracked, sequence, i) for i in range(1, sequence.request.sampling.n)
-                ]
-            found += family
+            if not sequence.index:
+                family += self._tracked[sequence.request.id].siblings()
+            sequences += family
             rows += [row] * len(family)
-        return found, rows
+        if not sequences:
+            return [], []
+        logits = result.logits
+        if rows != list(range(len(logits))):
+            logits = logits[torch.tensor(rows, device=logits.device)]
+        return sequences, self.sampler.sample(logits, sequences)
 
-    def _fork(self, tracked: _Tracked, sequence: Sequence, index: int) -> Sequence:
-        fork = Sequence(
-            sequence.request,
-            index,
-            sequence.tokens.copy(),
-            sequence.num_prompt_tokens,
-            sequence.pending,
-            sequence.kv.fork(),
-            num_cached_tokens=sequence.num_cached_tokens,
-        )
-        self._track(tracked, fork)
-        self.queues.running.append(fork)
-        return fork
+    def _adopt(self, sequence: Sequence) -> None:
+        """Let a new sibling share the prompt's KV, before the first one grows."""
+        tracked = self._tracked[sequence.request.id]
+        if sequence.index >= len(tracked.sequences):
+            sequence.kv = tracked.sequences[0].kv.fork()
+            self.queues.running.append(sequence)
+            tracked.sequences.append(sequence)
 
-    def _track(self, tracked: _Tracked, sequence: Sequence) -> None:
-        tracked.sequences.append(sequence)
-        tracked.completions.append(Completion())
-        before = sequence.tokens[: sequence.num_prompt_tokens][-_TEXT_CONTEXT:].tolist()
-        stop = tracked.request.sampling.stop
-        tracked.texts.append(Detokenizer(self.decoder, stop, before=before))
-
-    def _score(self, sequence: Sequence, rows: ScoredRows) -> str:
-        """Keep the log-probabilities of prompt tokens; returns what went wrong, or nothing."""
+    def _score(self, rows: ScoredRows) -> None:
+        """Keep the log-probabilities of prompt tokens."""
+        sequence, count = rows.sequence, len(rows.logits)
         tracked, sampling = self._tracked[sequence.request.id], sequence.request.sampling
-        targets = sequence.tokens[rows.first : rows.first + len(rows.logits)]
-        found = self.sampler.score(rows.logits, targets.tolist(), sampling.prompt_logprobs or 0)
+        targets = sequence.tokens[rows.first : rows.first + count].tolist()
+        found = self.sampler.score(rows.logits, targets, sampling.prompt_logprobs or 0)
         for position, score in enumerate(found, start=rows.first):
             if score.logprob is None:
-                return score.error or _NAN
+                if not sequence.is_finished:
+                    self._finish(sequence, "error", error=score.error)
+                return
             tracked.scores[position] = TokenLogprob(score.token_id, score.logprob, score.top)
-        return ""
 
-    def _append(self, sequence: Sequence, token: Sampled) -> Update:
+    def _append(self, sequence: Sequence, token: Sampled) -> None:
         """Add one sampled token to its completion; end it where it ends."""
         if token.error:
-            return self._finish(sequence, "error", error=token.error)
+            self._finish(sequence, "error", error=token.error)
+            return
         tracked = self._tracked[sequence.request.id]
         tracked.first_token = tracked.first_token or self.clock()
-        completion, text = tracked.completions[sequence.index], tracked.texts[sequence.index]
-        sequence.append(token.token_id)
-        completion.token_ids.append(token.token_id)
-        logprobs: tuple[TokenLogprob, ...] = ()
-        if token.logprob is not None:
-            logprobs = (TokenLogprob(token.token_id, token.logprob, token.top),)
-            completion.logprobs.extend(logprobs)
         is_end = self._is_end(sequence, token.token_id)
-        new = "" if is_end else text.push([token.token_id])
-        completion.text += new
-        if is_end or text.stopped or self._is_complete(sequence):
-            reason: FinishReason | None = "stop"
-        else:
-            reason = "length" if self._is_full(sequence) else None
+        update = tracked.append(sequence, token, is_end=is_end)
+        is_stopped = is_end or tracked.texts[sequence.index].stopped
+        reason, error = self._ending(sequence, is_stopped=is_stopped)
         if reason:
-            return self._finish(sequence, reason, new, (token.token_id,), logprobs)
-        return Update(sequence.request.id, sequence.index, new, (token.token_id,), logprobs)
+            self._finish(sequence, reason, error=error, last=update)
+        else:
+            self._updates.append(update)
 
     def _finish(
         self,
         sequence: Sequence,
         reason: FinishReason,
-        text: str = "",
-        token_ids: tuple[int, ...] = (),
-        logprobs: tuple[TokenLogprob, ...] = (),
         *,
         error: str = "",
-    ) -> Update:
+        last: Update | None = None,
+    ) -> None:
         """End a sequence and give its memory back; KV of one that went wrong is not kept."""
         tracked = self._tracked[sequence.request.id]
-        completion = tracked.completions[sequence.index]
-        rest = tracked.texts[sequence.index].finish()
-        completion.text += rest
-        sequence.finish_reason = completion.finish_reason = reason
-        sequence.error = completion.error = error
-        self.queues.remove(sequence, keep=reason != "error")
         tracked.finished = self.clock()
-        return Update(
-            sequence.request.id, sequence.index, text + rest, token_ids, logprobs, reason, error
-        )
+        self._updates += tracked.finish(sequence, reason, error, last)
+        self.queues.remove(sequence, keep=reason != "error")
+
+    def _end(self, tracked: Tracked, reason: FinishReason) -> None:
+        """End what still runs of a request."""
+        for sequence in tracked.sequences:
+            if not sequence.is_finished:
+                self._finish(sequence, reason)
+
+    def _ending(self, sequence: Sequence, *, is_stopped: bool) -> tuple[FinishReason | None, str]:
+        """Why a sequence ends with its last token, if it does, and what went wrong."""
+        try:
+            if is_stopped or self._is_complete(sequence):
+                return "stop", ""
+        except RequestError as exc:  # the grammar's
+            return "error", str(exc)
+        return ("length" if self._is_full(sequence) else None), ""
 
     def _is_end(self, sequence: Sequence, token_id: int) -> bool:
         sampling = sequence.request.sampling
@@ -307,15 +290,23 @@ class Engine:
             length >= sequence.request.sampling.max_tokens or sequence.num_tokens >= self.max_tokens
         )
 
-    def _expire(self) -> list[Update]:
+    def _expire(self) -> None:
         """End the requests whose deadline has passed."""
         now = self.clock()
-        late = [
-            t.request.id
-            for t in self._tracked.values()
-            if t.request.deadline is not None and t.request.deadline <= now
-        ]
-        return [update for request_id in late for update in self.cancel(request_id, "deadline")]
+        for tracked in self._tracked.values():
+            deadline = tracked.request.deadline
+            if deadline is not None and deadline <= now:
+                self._end(tracked, "deadline")
+
+    def _check_progress(self) -> None:
+        """Raise where waiting for a request would never end."""
+        going = [key for key, tracked in self._tracked.items() if not tracked.is_finished]
+        if going:
+            raise ChunkwiseError(
+                f"Nothing was chosen to be computed, and {len(going)} requests are not finished "
+                f"({going[0]!r} first): the scheduling policy {self.queues.policy!r} must choose "
+                "something while anything is pending. Close these requests, or use another policy."
+            )
 
     def _no_room(self, sequence: Sequence) -> str:
         return (
@@ -324,19 +315,10 @@ class Engine:
         )
 
 
-_TEXT_CONTEXT = 8
-"""Tokens of the prompt that the detokenizer sees: they decide on the first space."""
-
-_NAN = (
-    "The model computed NaN or infinity for this prompt: the weights are damaged, or overflow in "
-    "this type of numbers (try `dtype` float32)."
-)
-
-
 def _mark_computed(piece: Slice) -> None:
     """The rows of a slice are there; tails that have become many pieces are joined."""
-    sequence = piece.sequence
-    sequence.kv.mark_computed(int(sequence.pending[piece.tokens - 1]) + 1)
+    sequence, end = piece.sequence, int(piece.sequence.pending[piece.tokens - 1]) + 1
     sequence.pending = sequence.pending[piece.tokens :]
+    sequence.kv.mark_computed(end)
     if sequence.kv.num_tokens == sequence.kv.num_reserved:
         sequence.kv.join()

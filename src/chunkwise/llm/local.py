@@ -8,22 +8,31 @@ from collections import deque
 from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from pathlib import Path
-from typing import cast, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chunkwise.errors import ConfigError, RequestError
+from chunkwise.errors import RequestError
 from chunkwise.llm.engine import Engine
-from chunkwise.llm.kernels.ops import (
-    Quantization,
-    choose,
-    default_device,
-    default_dtype,
+from chunkwise.llm.inputs import (
+    AnyPrompt,
+    check_counts,
+    check_policy,
+    check_prompt,
+    check_request,
+    check_text,
+    checked_context,
+    checked_dtype,
+    checked_ids,
+    checked_path,
+    checked_quantize,
+    listed,
+    spread,
 )
+from chunkwise.llm.kernels.ops import choose, find_device
 from chunkwise.llm.kv.segments import KVShape, SegmentPool
-from chunkwise.llm.memory import available_bytes
+from chunkwise.llm.memory import kv_bytes_by_default
 from chunkwise.llm.models.base import ModelConfig
 from chunkwise.llm.models.chat import ChatTemplate, prompt_segments
 from chunkwise.llm.models.checkpoint import Checkpoint, fingerprint
@@ -33,7 +42,7 @@ from chunkwise.llm.models.tokenizer import Tokenizer
 from chunkwise.llm.outputs import Completion, Output, Update
 from chunkwise.llm.runner import Runner
 from chunkwise.llm.sampling import Sampler
-from chunkwise.llm.scheduling.base import StepBudget, policies
+from chunkwise.llm.scheduling.base import SchedulingPolicy, StepBudget, policies
 from chunkwise.llm.sequence import Request, TokenSegment
 from chunkwise.llm.structured import Grammar
 from chunkwise.llm.turns import TurnLock
@@ -43,12 +52,6 @@ from chunkwise.types import Delta, Prompt, SamplingParams
 __all__ = ["LLM", "AnyPrompt"]
 
 logger = logging.getLogger(__name__)
-
-AnyPrompt = str | Prompt | Items[int]
-"""Text as it is, a chat prompt for the model's template, or token ids."""
-
-_KV_SHARE = 0.4
-_MAX_KV_BYTES = 8 * 2**30
 
 
 class LLM:
@@ -91,30 +94,29 @@ class LLM:
         policy: Spec = "stall_free",
         context: int = 0,
     ) -> None:
-        _check(quantize, kv_budget_mb=kv_budget_mb, context=context, token_budget=token_budget)
-        self.path = Path(path)
+        check_counts(
+            kv_budget_mb=(kv_budget_mb, 0),
+            token_budget=(token_budget, 1),
+            max_sequences=(max_sequences, 1),
+            context=(context, 0),
+        )
+        check_policy(policy)
+        self.path = checked_path(path)
+        self.quantize = checked_quantize(quantize)
+        self.device = find_device(device)
+        self.dtype = checked_dtype(dtype, self.device)
         self.config = ModelConfig.from_folder(self.path)
-        self.tokenizer = Tokenizer.from_folder(self.path)
-        self.tokenizer.check(self.config)
+        context = checked_context(context, self.config)
+        self.tokenizer = Tokenizer.from_folder(self.path, self.config)
         self.template = ChatTemplate.from_folder(self.path, special=self.tokenizer.special)
-        self.device = _device(device)
-        self.dtype = _dtype(dtype, self.device)
         self.kernels = choose(kernels, self.device, self.dtype)
         self.fingerprint = f"local:{fingerprint(self.path)}:{_name(self.dtype)}:{quantize}"
-        self.quantize = cast(Quantization, quantize)
-        model = self._load()
-        self.engine = self._engine(
-            model,
-            kv_budget_mb * 2**20,
-            StepBudget(token_budget, max_sequences),
-            policy,
-            min(
-                context or self.config.max_position_embeddings, self.config.max_position_embeddings
-            ),
-        )
+        scheduler, budget = policies.build(policy), StepBudget(token_budget, max_sequences)
+        self.engine = self._engine(self._load(), kv_budget_mb * 2**20, budget, scheduler, context)
         self._ids = itertools.count()
         self._lock = TurnLock()
         self._boxes: dict[str, deque[Update]] = {}
+        self._abandoned: deque[str] = deque()
 
     def generate(
         self,
@@ -131,20 +133,17 @@ class LLM:
             RequestError: The only prompt cannot be answered as asked. Of several, a bad one
                 gives an output with `finish_reason` "error" and the rest goes on.
         """
-        asked = _listed(prompts)
-        params = _spread(sampling or SamplingParams(), len(asked))
-        ids: list[str | Output] = []
+        asked = listed(prompts)
+        params = spread(SamplingParams() if sampling is None else sampling, len(asked))
+        taken: list[Request | Output] = []
         for prompt, sampled in zip(asked, params, strict=True):
             try:
-                ids.append(self.add(prompt, sampled))
+                taken.append(self._request(self.segments(prompt), sampled))
             except RequestError as exc:
                 if len(asked) == 1:
                     raise
-                ids.append(_refused(str(exc)))
-        try:
-            return [one if isinstance(one, Output) else self._finished(one) for one in ids]
-        finally:
-            self._forget([one for one in ids if isinstance(one, str)])
+                taken.append(_refused(str(exc)))
+        return self._outputs(taken)
 
     def stream(self, prompt: AnyPrompt, sampling: SamplingParams | None = None) -> Iterator[Delta]:
         """See `LanguageModel.stream`. The last delta has the usage: `prompt_tokens`,
@@ -153,25 +152,28 @@ class LLM:
         Raises:
             RequestError: The prompt cannot be answered as asked, or `n` is above 1.
         """
-        params = sampling or SamplingParams()
+        params = SamplingParams() if sampling is None else sampling
+        request = self._request(self.segments(prompt), params)
         if params.n != 1:
             raise RequestError(f"A stream has one completion, got n={params.n!r}; use `generate`.")
-        request_id = self.add(prompt, params)
-        reason = None
+        reason, usage = None, dict[str, int]()
         try:
-            for update in self.updates(request_id):
+            self._add(request)
+            for update in self.updates(request.id):
                 if update.error:
                     raise RequestError(update.error)
                 reason = update.finish_reason
                 if update.text:
                     yield Delta(update.text)
         finally:
-            usage = dict(self.close_request(request_id).usage)
+            if (output := self._closed(request.id)) is not None:
+                usage = dict(output.usage)
         yield Delta("", usage | ({"stopped_by_length": 1} if reason == "length" else {}))
 
     def nll(self, prefix: str | Prompt, text: str) -> NDArray[np.float32]:
         """See `ScoringModel.nll`. Behind an empty prefix stands the model's first token, or its
         end token where it has none, as in training."""
+        check_text("text", text)
         before = self._prefix(prefix)
         scored = tuple(self.tokenizer.encode(text, continues=True))
         if not scored:
@@ -185,12 +187,12 @@ class LLM:
         return np.array([-score.logprob for score in output.prompt_logprobs], dtype=np.float32)
 
     def next_logits(self, prompt: str | Prompt) -> NDArray[np.float32]:
-        """See `ScoringModel.next_logits`."""
+        """See `ScoringModel.next_logits`; rows that pad the embedding are left out."""
         request = self._request(self.segments(prompt), SamplingParams(max_tokens=1))
         request.wants_logits = True
         self._run(request)
         assert request.logits is not None, "the step that sampled kept its logits"
-        found: NDArray[np.float32] = request.logits.cpu().numpy()
+        found: NDArray[np.float32] = request.logits[: self.tokenizer.vocab_size].cpu().numpy()
         return found
 
     def add(
@@ -215,36 +217,41 @@ class LLM:
         Raises:
             RequestError: It cannot be answered as asked.
         """
-        request = self._request(self.segments(prompt), sampling)
-        request.priority = priority
-        if timeout_s is not None:
-            request.deadline = self.engine.clock() + timeout_s
-        return self._add(request)
+        return self._add(self._request(self.segments(prompt), sampling, priority, timeout_s))
 
     def updates(self, request_id: str) -> Iterator[Update]:
-        """Updates of a request as they come, until all its completions have ended."""
-        while True:
+        """Updates of a request as they come, until all its completions have ended or another
+        thread closes it.
+
+        Raises:
+            RequestError: There is no such request.
+        """
+        self._box(request_id)
+        is_finished = False
+        while not is_finished:
             with self._lock:
-                box = self._boxes[request_id]
+                if (box := self._boxes.get(request_id)) is None:
+                    return
                 while not box and not self.engine.is_finished(request_id):
                     self._step()
-                ready = self._taken(request_id)
+                ready = _emptied(box)
                 is_finished = self.engine.is_finished(request_id)
             yield from ready
-            if is_finished:
-                return
 
     def ready(self, request_id: str) -> list[Update]:
         """Updates of a request that are there already; for whoever calls `step` himself."""
         with self._lock:
-            return self._taken(request_id)
+            return _emptied(self._box(request_id))
 
     def close_request(self, request_id: str) -> Output:
-        """End a request, if it still runs, and forget it. What it computed may serve others."""
+        """End a request, if it still runs, and forget it. What it computed may serve others.
+
+        Raises:
+            RequestError: There is no such request.
+        """
         with self._lock:
-            self.engine.cancel(request_id)
-            del self._boxes[request_id]
-            return self.engine.output(request_id)
+            self._box(request_id)
+            return self._close(request_id)
 
     def step(self) -> bool:
         """Run one step for all requests; False if there was nothing to do."""
@@ -255,18 +262,24 @@ class LLM:
             return True
 
     def segments(self, prompt: AnyPrompt) -> tuple[TokenSegment, ...]:
-        """A prompt in tokens; the segments of a `Prompt` keep their content ids."""
+        """A prompt in tokens; the segments of a `Prompt` keep their content ids.
+
+        Raises:
+            RequestError: It is no prompt, or holds what is no token of the model.
+        """
         if isinstance(prompt, Prompt):
+            check_prompt(prompt)
             return prompt_segments(prompt, self.tokenizer, self.template)
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt, special=True, add_bos=True)
             return (TokenSegment(tuple(ids)),)
-        return (TokenSegment(tuple(int(token) for token in prompt)),)
+        return (TokenSegment(checked_ids(prompt, self.config.vocab_size)),)
 
     def _prefix(self, prefix: str | Prompt) -> tuple[TokenSegment, ...]:
         """What stands before a scored text: at least one token, and no text read as control."""
         if isinstance(prefix, Prompt):
             return self.segments(prefix)
+        check_text("prefix", prefix)
         if ids := self.tokenizer.encode(prefix, add_bos=True):
             return (TokenSegment(tuple(ids)),)
         start = self.tokenizer.bos_token_id
@@ -287,7 +300,12 @@ class LLM:
             )
 
     def _engine(
-        self, model: Decoder, kv_bytes: int, budget: StepBudget, policy: Spec, context: int
+        self,
+        model: Decoder,
+        kv_bytes: int,
+        budget: StepBudget,
+        policy: SchedulingPolicy,
+        context: int,
     ) -> Engine:
         shape = KVShape(
             self.config.num_layers,
@@ -296,8 +314,7 @@ class LLM:
             self.dtype,
             self.device,
         )
-        if not kv_bytes:
-            kv_bytes = min(int(_KV_SHARE * available_bytes(self.device)), _MAX_KV_BYTES)
+        kv_bytes = kv_bytes or kv_bytes_by_default(self.device)
         pool = SegmentPool(shape, kv_bytes)
         rotary = rotary_table(self.config.rope, self.config.head_dim, context, self.device)
         logger.info(
@@ -314,7 +331,7 @@ class LLM:
             pool,
             Sampler(self.tokenizer.vocab_size, grammar=self._grammar()),
             self.tokenizer,
-            policy=policies.build(policy),
+            policy=policy,
             budget=budget,
             context=context,
             end_ids=self.config.eos_token_ids,
@@ -325,96 +342,102 @@ class LLM:
         ends = self.config.eos_token_ids
         return Grammar(text, vocab_size=self.tokenizer.vocab_size, eos_token_ids=ends)
 
-    def _request(self, segments: tuple[TokenSegment, ...], sampling: SamplingParams) -> Request:
-        score_from = None if sampling.prompt_logprobs is None else 1
-        return Request(str(next(self._ids)), segments, sampling, score_from=score_from)
+    def _request(
+        self,
+        segments: tuple[TokenSegment, ...],
+        sampling: SamplingParams,
+        priority: int = 0,
+        timeout_s: float | None = None,
+    ) -> Request:
+        check_request(sampling, priority, timeout_s)
+        deadline = None if timeout_s is None else self.engine.clock() + timeout_s
+        first = None if sampling.prompt_logprobs is None else 1
+        request_id = str(next(self._ids))
+        return Request(request_id, segments, sampling, priority, deadline, score_from=first)
 
     def _add(self, request: Request) -> str:
         with self._lock:
-            self.engine.add(request)
             self._boxes[request.id] = deque()
+            try:
+                self.engine.add(request)
+            except BaseException:
+                del self._boxes[request.id]
+                self.engine.cancel(request.id)  # an interrupt may come when it is in already
+                raise
         return request.id
 
+    def _box(self, request_id: str) -> deque[Update]:
+        if (box := self._boxes.get(request_id)) is None:
+            raise RequestError(f"There is no request {request_id!r}: it was closed, or not added.")
+        return box
+
+    def _outputs(self, taken: list[Request | Output]) -> list[Output]:
+        """Run requests together; an output stands for one that was refused."""
+        requests = [one for one in taken if isinstance(one, Request)]
+        refused: dict[str, Output] = {}
+        try:
+            for request in requests:
+                try:
+                    self._add(request)
+                except RequestError as exc:
+                    if len(taken) == 1:
+                        raise
+                    refused[request.id] = _refused(str(exc))
+            found = refused | {r.id: self._finished(r.id) for r in requests if r.id not in refused}
+            return [one if isinstance(one, Output) else found[one.id] for one in taken]
+        finally:  # an interrupt must not leave requests behind
+            for request in requests:
+                self._closed(request.id)
+
     def _run(self, request: Request) -> Output:
-        return self._finished(self._add(request))
+        """The output of a request whose error is the caller's."""
+        output = self._outputs([request])[0]
+        if error := output.completions[0].error:
+            raise RequestError(error)
+        return output
 
     def _finished(self, request_id: str) -> Output:
         """The output of a request once it is done."""
-        try:
-            deque(self.updates(request_id), maxlen=0)
-        finally:
-            output = self.close_request(request_id)
-        return output
+        deque(self.updates(request_id), maxlen=0)
+        return self.close_request(request_id)
 
-    def _taken(self, request_id: str) -> list[Update]:
-        box = self._boxes[request_id]
-        found = list(box)
-        box.clear()
-        return found
+    def _closed(self, request_id: str) -> Output | None:
+        """Close a request, if that has not been done.
 
-    def _forget(self, request_ids: list[str]) -> None:
-        """Close what was left open: an interrupt must not leave requests behind."""
-        for request_id in request_ids:
-            if request_id in self._boxes:
-                self.close_request(request_id)
+        A stream that nobody holds any more may be collected in the middle of a step; then the
+        next step closes its request.
+        """
+        if self._lock.is_mine():
+            self._abandoned.append(request_id)
+            return None
+        with self._lock:
+            return self._close(request_id) if request_id in self._boxes else None
+
+    def _close(self, request_id: str) -> Output:
+        self.engine.cancel(request_id)
+        del self._boxes[request_id]
+        return self.engine.output(request_id)
 
     def _step(self) -> None:
+        while self._abandoned:
+            request_id = self._abandoned.popleft()
+            if request_id in self._boxes:
+                self._close(request_id)
         for update in self.engine.step():
-            self._boxes[update.request_id].append(update)
+            if (box := self._boxes.get(update.request_id)) is not None:
+                box.append(update)
 
 
-def _check(quantize: str, *, kv_budget_mb: int, context: int, token_budget: int) -> None:
-    if quantize not in (known := get_args(Quantization)):
-        raise ConfigError(f"`quantize` must be one of {', '.join(known)}, got {quantize!r}.")
-    if kv_budget_mb < 0:
-        raise ConfigError(f"`kv_budget_mb` must be 0 (automatic) or more, got {kv_budget_mb!r}.")
-    if context < 0:
-        raise ConfigError(f"`context` must be 0 (the model's own) or more, got {context!r}.")
-    if token_budget < 1:
-        raise ConfigError(f"`token_budget` must be at least 1, got {token_budget!r}.")
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return default_device()
-    try:
-        return torch.device(name)
-    except RuntimeError as exc:
-        raise ConfigError(f"`device` {name!r} is not known: {exc}") from None
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    known = {
-        "auto": default_dtype(device),
-        "bfloat16": torch.bfloat16,
-        "float32": torch.float32,
-    }
-    if name not in known:
-        raise ConfigError(f"`dtype` must be one of {', '.join(known)}, got {name!r}.")
-    return known[name]
+def _emptied(box: deque[Update]) -> list[Update]:
+    found = list(box)
+    box.clear()
+    return found
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _listed(prompts: AnyPrompt | Items[AnyPrompt]) -> list[AnyPrompt]:
-    """One prompt or several as a list."""
-    if isinstance(prompts, str | Prompt):
-        return [prompts]
-    several = list(prompts)
-    if several and all(isinstance(one, int | np.integer) for one in several):
-        return [several]  # type: ignore[list-item]
-    return several  # type: ignore[return-value]
-
-
-def _spread(sampling: SamplingParams | Items[SamplingParams], n: int) -> list[SamplingParams]:
-    if isinstance(sampling, SamplingParams):
-        return [sampling] * n
-    if len(sampling) != n:
-        raise RequestError(f"{n} prompts came with {len(sampling)} sampling settings.")
-    return list(sampling)
-
-
 def _refused(error: str) -> Output:
-    return Output("", (Completion(finish_reason="error", error=error),), {}, {})
+    usage = dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), 0)
+    return Output("", (Completion(finish_reason="error", error=error),), usage, {})

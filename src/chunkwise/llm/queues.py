@@ -41,16 +41,39 @@ class Queues:
         """Forget a sequence and what it holds.
 
         Args:
-            sequence: One that waits or runs.
+            sequence: One that waits or runs, or was just about to.
             keep: Its KV may serve later requests with the same prefix.
         """
-        (self.running if sequence in self.running else self.waiting).remove(sequence)
+        for queue in (self.running, self.waiting):
+            if sequence in queue:
+                queue.remove(sequence)
         sequence.kv.release(keep=keep)
+
+    def repair(self) -> None:
+        """Put right what an interrupted step has left: sequences that have ended but still hold
+        KV, and sequences without a next token, whose last row is computed again."""
+        left = [s for s in self.running if s.is_finished or not len(s.pending)]
+        for sequence in left:
+            if sequence.is_finished:
+                self.remove(sequence, keep=False)
+                continue
+            last = sequence.num_tokens - 1
+            sequence.kv.truncate(last)
+            sequence.pending = _positions(last, last + 1)
 
     def next_slices(self) -> tuple[list[Slice], list[Sequence]]:
         """Slices of the next step, each with memory for its rows, and sequences that need more
         than the whole budget; these must be removed."""
         chosen = self.policy.pick(self.running, self._candidates(), self.budget)
+        kept, too_large = self._with_memory(chosen)
+        while chosen and self.running and not kept and not too_large:
+            # No memory for any of them; those who have it go on. Each round has fewer of these.
+            chosen = self.policy.pick(self.running, [], self.budget)
+            kept, too_large = self._with_memory(chosen)
+        return kept, too_large
+
+    def _with_memory(self, chosen: list[Slice]) -> tuple[list[Slice], list[Sequence]]:
+        """See `next_slices`. Who gets no memory gives up what it has."""
         waited = set(self.waiting)
         kept: list[Slice] = []
         too_large: list[Sequence] = []
@@ -109,12 +132,12 @@ class Queues:
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take a sequence's memory; it waits in its old place and computes again what is lost."""
-        sequence.kv.release(keep=True)
+        self.running.remove(sequence)
         sequence.pending = _positions(0, sequence.num_tokens)
         sequence.preemptions += 1
         self.preemptions += 1
-        self.running.remove(sequence)
         self.add(sequence)
+        sequence.kv.release(keep=True)
         logger.debug("request %s gives up its KV memory", sequence.request.id)
 
 

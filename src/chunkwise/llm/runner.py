@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,18 +16,19 @@ from chunkwise.llm.kernels.ops import AttentionPlan, Part, RotaryTable, Write
 from chunkwise.llm.kv.segments import Held, Segment
 from chunkwise.llm.models.llama import Decoder
 from chunkwise.llm.scheduling.base import Slice
+from chunkwise.llm.sequence import Sequence
 
 
 class ScoredRows(NamedTuple):
     """Logits of prompt rows whose next token is known and wanted.
 
     Attributes:
-        which: Index of the slice in the step.
+        sequence: Whose prompt it is.
         first: Prompt position of the token that the first row predicts.
-        logits: `(n, vocab)` float32.
+        logits: `(n, vocab)` float32; n is small, as rows are wide.
     """
 
-    which: int
+    sequence: Sequence
     first: int
     logits: Tensor
 
@@ -52,13 +54,11 @@ class StepResult(NamedTuple):
     Attributes:
         logits: `(n, vocab)` float32, of the sequences that have nothing pending after it.
         sampled: Which slices these are.
-        scored: Logits of prompt rows that are to be scored.
         failed: Slices with a row that is not finite; their KV must not be used.
     """
 
     logits: Tensor
     sampled: list[int]
-    scored: list[ScoredRows]
     failed: list[int]
 
 
@@ -69,8 +69,13 @@ class Runner:
         self.model, self.rotary = model, rotary
 
     @torch.inference_mode()
-    def run(self, slices: Items[Slice]) -> StepResult:
-        """Compute the slices' pending positions."""
+    def run(self, slices: Items[Slice], score: Callable[[ScoredRows], None]) -> StepResult:
+        """Compute the slices' pending positions.
+
+        Args:
+            slices: Whose, and how many.
+            score: Takes the logits of prompt rows that are to be scored, a few at a time.
+        """
         batch = pack(slices)
         device = self.rotary.cos.device
         hidden = self.model.forward(batch.token_ids.to(device), batch.plan, self.rotary)
@@ -80,31 +85,30 @@ class Runner:
             for i, piece in enumerate(slices)
             if piece.tokens == len(piece.sequence.pending) and i not in failed
         ]
+        for i, piece in enumerate(slices):
+            if piece.sequence.request.score_from is not None and i not in failed:
+                self._score(piece, hidden[batch.ends[i] - piece.tokens : batch.ends[i]], score)
         rows = torch.from_numpy(batch.ends[np.array(sampled, dtype=np.int64)] - 1).to(device)
-        scored = self._scored(slices, batch, hidden)
-        return StepResult(self.model.logits(hidden[rows]), sampled, scored, failed)
+        return StepResult(self.model.logits(hidden[rows]), sampled, failed)
 
-    def _scored(self, slices: Items[Slice], batch: Batch, hidden: Tensor) -> list[ScoredRows]:
-        """Logits for log-probabilities of the prompt, for few rows at a time: they are wide."""
-        found = []
-        for which, piece in enumerate(slices):
-            score_from = piece.sequence.request.score_from
-            if score_from is None:
-                continue
-            first = int(piece.sequence.pending[0])
-            start = int(batch.ends[which]) - piece.tokens
-            low = max(score_from - 1, first)
-            high = min(first + piece.tokens, piece.sequence.num_prompt_tokens - 1)
-            for position in range(low, high, _SCORED_ROWS):
-                rows = slice(
-                    start + position - first,
-                    start + min(position + _SCORED_ROWS, high) - first,
-                )
-                found.append(ScoredRows(which, position + 1, self.model.logits(hidden[rows])))
-        return found
+    def _score(self, piece: Slice, hidden: Tensor, score: Callable[[ScoredRows], None]) -> None:
+        """Hand over the logits of the rows of a slice whose next token is to be scored.
+
+        Args:
+            piece: The slice.
+            hidden: Its hidden states: `(piece.tokens, width)`.
+            score: Takes them.
+        """
+        sequence, first = piece.sequence, int(piece.sequence.pending[0])
+        low = max((sequence.request.score_from or 0) - 1, first)
+        high = min(first + piece.tokens, sequence.num_prompt_tokens - 1)
+        for start in range(low, high, _SCORED_ROWS):
+            rows = hidden[start - first : min(start + _SCORED_ROWS, high) - first]
+            score(ScoredRows(sequence, start + 1, self.model.logits(rows)))
 
 
 _SCORED_ROWS = 64
+"""Logits of a large vocabulary are 0.6 MB a row."""
 
 
 def pack(slices: Items[Slice]) -> Batch:

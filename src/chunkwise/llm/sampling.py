@@ -36,12 +36,16 @@ MAX_LOGPROBS = 20
 MAX_COMPLETIONS = 128
 """Most completions of one prompt, as in OpenAI's API."""
 
+NOT_FINITE = (
+    "The model computed NaN or infinity for this request: its weights are damaged, or overflow in "
+    "this type of numbers (try `dtype` float32)."
+)
+"""What a request ends with whose hidden states or logits are not finite."""
+
 Row: TypeAlias = NDArray[np.float32]
 Ids: TypeAlias = NDArray[np.int64]
 
 _STATE = "sampling"
-_CAUSE = "its weights are damaged or overflow in this dtype; try dtype float32."
-_SCORED_ROWS = 64
 _BLOCK = 64
 
 
@@ -105,7 +109,7 @@ class Sampler:
         for i, sequence in enumerate(sequences):
             state = sequence.state.get(_STATE) or self._begin(sequence)
             if not math.isfinite(highest[i]):
-                sampled.append(Sampled(-1, error=_not_finite(highest[i], sequence)))
+                sampled.append(Sampled(-1, error=NOT_FINITE))
             elif state.is_plain:
                 sampled.append(Sampled(best[i]))
             else:
@@ -117,20 +121,13 @@ class Sampler:
 
         Args:
             logits: `(len(targets), at least vocab_size)` float32; row `i` was computed at the
-                token before `targets[i]`. Slices of a long prompt can be given one by one.
+                token before `targets[i]`. It is copied: give a long prompt in slices.
             targets: The tokens that came.
             top: How many of the likeliest tokens to name too.
         """
-        scored: list[Sampled] = []
-        for start in range(0, len(targets), _SCORED_ROWS):
-            end = min(start + _SCORED_ROWS, len(targets))
-            part = logits.detach()[start:end, : self.vocab_size].float().log_softmax(-1).cpu()
-            rows: Row = part.numpy()
-            scored += [
-                _scored_target(row, target, top)
-                for row, target in zip(rows, targets[start:end], strict=True)
-            ]
-        return scored
+        part = logits.detach()[:, : self.vocab_size].float().log_softmax(-1).cpu()
+        rows: Row = part.numpy()
+        return [_scored_target(row, target, top) for row, target in zip(rows, targets, strict=True)]
 
     def _begin(self, sequence: Sequence) -> _State:
         state = sequence.state[_STATE] = _State(sequence, self.vocab_size)
@@ -206,7 +203,7 @@ class _State:
         )
         self.is_structured = bool(structure_of(sampling)[0])
         self.counts = _Counts(sequence, vocab_size) if penalized else None
-        self.seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
+        self.seed = secrets.randbits(64) if sampling.seed is None else int(sampling.seed)
         altered = penalized or self.is_structured or bool(sampling.logit_bias)
         self.is_plain = _is_greedy(sampling) and not altered and sampling.logprobs is None
 
@@ -376,9 +373,7 @@ def _row(logits: Tensor, i: int) -> Row:
 def _scored_target(logprobs: Row, target: int, top: int) -> Sampled:
     highest = logprobs.max()
     if not math.isfinite(highest):
-        return Sampled(
-            -1, error=f"The model's logits at a token of the prompt are not finite: {_CAUSE}"
-        )
+        return Sampled(-1, error=NOT_FINITE)
     return _scored(logprobs, np.float32(0), 0.0, target, top)
 
 
@@ -392,13 +387,6 @@ def _scored(row: Row, highest: np.float32, log_total: float, token: int, top: in
         values = (row[ids] - highest).astype(np.float64) - log_total
         best = tuple(zip(ids.tolist(), values.tolist(), strict=True))
     return Sampled(token, float(row[token] - highest) - log_total, best)
-
-
-def _not_finite(value: float, sequence: Sequence) -> str:
-    return (
-        f"The model's highest logit for token {len(sequence.completion)} of the completion is "
-        f"{value!r}, no finite number: {_CAUSE}"
-    )
 
 
 def _nothing_allowed(sequence: Sequence) -> str:

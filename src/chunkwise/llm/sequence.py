@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from chunkwise.errors import RequestError
 from chunkwise.types import SamplingParams
 
 if TYPE_CHECKING:
@@ -56,10 +57,18 @@ class Request:
     logits: Tensor | None = None
 
     @property
-    def prompt_ids(self) -> NDArray[np.int32]:
-        """The whole prompt: `(num_tokens,)` int32."""
-        ids = itertools.chain.from_iterable(segment.token_ids for segment in self.segments)
-        return np.fromiter(ids, dtype=np.int32)
+    def prompt_ids(self) -> NDArray[np.int64]:
+        """The whole prompt as given, in range or not: `(num_tokens,)` int64.
+
+        Raises:
+            RequestError: A number that is no token id of any vocabulary.
+        """
+        ids = list(itertools.chain.from_iterable(segment.token_ids for segment in self.segments))
+        try:
+            return np.array(ids, dtype=np.int64)
+        except OverflowError:
+            wrong = max(ids, key=abs)
+            raise RequestError(f"The prompt holds {wrong!r}, which is no token id.") from None
 
 
 @dataclass(slots=True, eq=False)
@@ -125,8 +134,8 @@ class Sequence:
         if self._num_tokens == len(self.token_ids):
             self.token_ids = np.resize(self.token_ids, 2 * self._num_tokens + 16)
         self.token_ids[self._num_tokens] = token_id
-        self.pending = np.append(self.pending, np.int32(self._num_tokens))
         self._num_tokens += 1
+        self.pending = np.append(self.pending, np.int32(self._num_tokens - 1))
 
     def urgency(self) -> tuple[int, int, int]:
         """Sorts sequences, most urgent first: priority, arrival, index."""

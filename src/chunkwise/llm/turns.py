@@ -1,48 +1,54 @@
-"""A lock that is handed over in order: who steps in a loop cannot keep others out."""
+"""A lock that who steps in a loop cannot keep to himself, and that an interrupt cannot break."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections import deque
+from _thread import RLock
+
+from chunkwise.errors import ChunkwiseError
 
 
-class TurnLock:
-    """Mutual exclusion, first come first served; not reentrant. Use it with `with`."""
+class TurnLock(RLock):  # type: ignore[misc]  # final in the stubs, not in CPython
+    """Mutual exclusion, in the order of asking. Use it with `with`.
+
+    Who holds it is written down by CPython's own lock, whose acquiring and releasing a
+    KeyboardInterrupt cannot cut in two; releasing is `RLock.__exit__`, with no Python in between.
+    Whoever is next holds `_next` while he waits, so that who has just released must queue.
+
+    Not reentrant, and of the process that made it: a forked child holds a copy of its state, but
+    not the threads that would release it.
+    """
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._is_held = False
-        self._waiting: deque[threading.Lock] = deque()
+        super().__init__()
+        self._next = threading.RLock()  # reentrant: a finalizer may run while its thread waits
+        self._process = os.getpid()
 
-    def __enter__(self) -> None:
-        with self._guard:
-            if not self._is_held:
-                self._is_held = True
-                return
-            turn = threading.Lock()
-            turn.acquire()
-            self._waiting.append(turn)
+    def __enter__(self) -> bool:  # type: ignore[override]  # `with` gives no arguments
+        self._check()
         try:
-            turn.acquire()
+            with self._next:
+                self.acquire()
         except BaseException:
-            self._give_up(turn)
+            if self.is_mine():  # the interrupt came between acquiring and the body
+                self.release()
             raise
+        return True
 
-    def __exit__(self, *exc: object) -> None:
-        self._pass_on()
+    def is_mine(self) -> bool:
+        """Whether the thread that asks holds it."""
+        return bool(self._is_owned())  # type: ignore[attr-defined]
 
-    def _pass_on(self) -> None:
-        with self._guard:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._is_held = False
-
-    def _give_up(self, turn: threading.Lock) -> None:
-        """Leave the line after an interrupt; a turn that has come meanwhile goes to the next."""
-        with self._guard:
-            is_waiting = turn in self._waiting
-            if is_waiting:
-                self._waiting.remove(turn)
-        if not is_waiting:
-            self._pass_on()
+    def _check(self) -> None:
+        if os.getpid() != self._process:
+            raise ChunkwiseError(
+                "This model was loaded before the process forked and cannot run in the child: "
+                "load it in the child, started with the method 'spawn' "
+                "(`multiprocessing.get_context`)."
+            )
+        if self.is_mine():
+            raise ChunkwiseError(
+                "The model is in the middle of a step of this thread: a signal handler or "
+                "finalizer cannot use it."
+            )

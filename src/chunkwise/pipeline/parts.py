@@ -88,7 +88,7 @@ class Parts:
 
     def _local(self) -> LanguageModel:
         s = self.settings
-        if not os.path.isdir(s.model):
+        if not os.path.exists(s.model):
             raise ConfigError(
                 f"`model` is {s.model!r}: there is no such folder, and no `base_url` is set for a "
                 "model of a server."

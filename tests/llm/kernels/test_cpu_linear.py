@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,10 +20,9 @@ DTYPES = [torch.bfloat16, torch.float32]
 
 
 @pytest.fixture(params=["native", "torch", "no tiles", "all tiles"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs a test with the C++ kernels, without them, and with them on a machine without AMX."""
     if request.param == "torch":
-        native.library.cache_clear()
         monkeypatch.setenv("CHUNKWISE_NATIVE", "0")
     else:
         try:
@@ -35,8 +32,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     if request.param == "all tiles":  # any number of rows on our own AMX kernels
         monkeypatch.setattr(cpu_linear, "_DENSE_TILE_ROWS", 1 << 30)
         monkeypatch.setattr(cpu_linear, "_TILE_ROWS", {"int8": 1, "int4": 1})
-    yield request.param
-    native.library.cache_clear()
+    return request.param
 
 
 def make(path: str, dtype: torch.dtype) -> CpuLinear:

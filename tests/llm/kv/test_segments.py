@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chunkwise.errors import ConfigError
 from chunkwise.llm.kv.segments import KVShape, OutOfKV, SegmentPool, SequenceKV
-from tests.llm.kv.model import SHAPE, Client, ids, make_pool
+from tests.llm.kv.model import SHAPE, Client, ids, make_pool, run
 
 
 def decode(client: Client, n: int, *, join: bool = True) -> int:
@@ -385,3 +385,40 @@ def test_attention_over_parts_equals_one_contiguous_run() -> None:
         found.append(step(second, end, 0))
         second.join()
     torch.testing.assert_close(torch.cat(found), whole[25:70], atol=2e-5, rtol=2e-5)
+
+
+def failing(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
+def test_joining_without_memory_for_the_copy_leaves_all_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = make_pool(300)
+    client = Client(pool, [1], piece_tokens=4)
+    decode(client, 40, join=False)
+    before = sizes(client)
+    monkeypatch.setattr(torch, "cat", failing)
+    with pytest.raises(MemoryError):
+        client.kv.join()
+    monkeypatch.undo()
+    pool.check([client.kv])
+    assert sizes(client) == before
+    assert client.kv.join() > 0
+    client.read()
+
+
+def test_trimming_without_memory_for_the_copy_leaves_the_books_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = make_pool(300)
+    client = Client(pool, [7] * 100)
+    client.reserve(20, room=0)
+    client.write(20)
+    monkeypatch.setattr(torch.Tensor, "clone", failing)
+    with pytest.raises(MemoryError):
+        client.kv.release()
+    monkeypatch.undo()
+    assert client.kv.entries == []
+    pool.check([])
+    assert run(pool, [7] * 100) == 20

@@ -21,7 +21,10 @@ from chunkwise.llm.kernels.ops import Quantization, Weight
 from chunkwise.llm.kernels.reference import INT4_GROUP, dequantize, quantize
 
 _DENSE_TILE_ROWS = 32
-"""Up to how many rows our AMX product is used for bfloat16 weights; beyond, torch is as fast."""
+"""Up to how many rows our AMX product is used for bfloat16 weights, whatever their shape."""
+
+_WIDE_TILE_ROWS, _WIDE_COLUMNS = 256, 4096
+"""The same for weights of few columns, whose rows of x fit the caches; beyond, torch is as fast."""
 
 _TILE_ROWS = {"int8": 8, "int4": 8}
 """From how many rows on widening the weights for AMX beats integer dot products."""
@@ -62,7 +65,7 @@ class CpuLinear:
             return {name: f"{choice}: {self._why_not}" for name, choice in how.items()}
         dense = "torch"
         if self.dtype == torch.bfloat16:
-            few = f"C++ on AMX tiles up to {_DENSE_TILE_ROWS} rows, then torch"
+            few = f"C++ on AMX tiles up to {_DENSE_TILE_ROWS} or {_WIDE_TILE_ROWS} rows, then torch"
             dense = few if self._tiles else "torch: the processor has no AMX"
         elif self.dtype == torch.float32:
             dense = "torch: the C++ kernels are for bfloat16"
@@ -90,7 +93,9 @@ class CpuLinear:
         """See `Kernels.linear`."""
         dense = weight.dense
         if dense is not None:
-            tiles = self._tiles and x.dtype == torch.bfloat16 and len(x) <= _DENSE_TILE_ROWS
+            wide = _WIDE_TILE_ROWS if weight.in_features <= _WIDE_COLUMNS else 0
+            few = len(x) <= max(_DENSE_TILE_ROWS, wide)
+            tiles = self._tiles and x.dtype == torch.bfloat16 and few
             if self._native is None or not tiles:
                 return F.linear(x, dense, weight.bias)
             return self._dense(self._native, x, dense, weight)

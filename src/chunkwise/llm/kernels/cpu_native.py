@@ -50,6 +50,8 @@ class NativeAttention:
         _, heads, size = q.shape
         q = _heads_together(q)
         out = torch.empty(q.shape, dtype=q.dtype)
+        if not plan.parts:
+            return out
         call = flat.call
         call.q, call.out, call.q_stride = q.data_ptr(), out.data_ptr(), q.stride(0)
         call.cos, call.sin = rotary.cos.data_ptr(), rotary.sin.data_ptr()

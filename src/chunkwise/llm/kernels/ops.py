@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -210,30 +211,54 @@ def choose(name: str, device: torch.device, dtype: torch.dtype) -> Kernels:
     """
     from chunkwise.llm.kernels.reference import ReferenceKernels
 
+    asked = "`kernels`"
     if name == "auto":
-        name = os.environ.get("CHUNKWISE_KERNELS", "") or device.type
+        name = os.environ.get(_VARIABLE, "auto") or "auto"
+        asked = _VARIABLE
+    if name == "auto":
+        name = device.type
     if name == "reference":
         kernels: Kernels = ReferenceKernels()
     elif name == "cpu":
-        _check_device(name, device)
+        _check_device(asked, name, device)
         from chunkwise.llm.kernels.cpu import CpuKernels
 
         kernels = CpuKernels(dtype)
     elif name == "cuda":
-        _check_device(name, device)
+        _check_device(asked, name, device)
         from chunkwise.llm.kernels.cuda import CudaKernels
 
         kernels = CudaKernels(dtype)
     else:
-        raise ConfigError(f"`kernels` must be auto, reference, cpu or cuda, got {name!r}.")
+        raise ConfigError(f"{asked} must be auto, reference, cpu or cuda, got {name!r}.")
     for operation, reason in kernels.reasons().items():
         logger.info("%s: %s", operation, reason)
     return kernels
 
 
-def default_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+_VARIABLE = "CHUNKWISE_KERNELS"
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name: `cpu`, `cuda`, `cuda:1` ..., or `auto`: CUDA where there is one.
+
+    Raises:
+        ConfigError: It is none of these, or not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    if name == "cpu":
+        return torch.device(name)
+    found = re.fullmatch(r"cuda(?::(\d{1,3}))?", name) if isinstance(name, str) else None
+    if found is None:
+        raise ConfigError(f"`device` must be auto, cpu, cuda or cuda:NUMBER, got {name!r}.")
+    if int(found[1] or 0) >= count:
+        raise ConfigError(
+            f"`device` is {name!r}, and torch finds {count or 'no'} CUDA devices here: give cpu "
+            "or auto, or install a build of torch with CUDA."
+        )
+    return torch.device(name)
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
@@ -244,6 +269,9 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def _check_device(name: str, device: torch.device) -> None:
+def _check_device(asked: str, name: str, device: torch.device) -> None:
     if device.type != name:
-        raise ConfigError(f"The kernels {name!r} cannot run on the device {str(device)!r}.")
+        raise ConfigError(
+            f"{asked} is {name!r}, which cannot run on the device {str(device)!r}: "
+            "give auto or reference."
+        )

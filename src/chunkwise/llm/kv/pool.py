@@ -115,19 +115,23 @@ class SegmentPool:
             self.tree.offer(segment.node)
 
     def trim(self, segment: Segment, rows: int) -> None:
-        """Give back the room behind the first `rows` rows, by copying these, keys then values.
+        """Give back the room behind the first `rows` rows, by copying these.
 
         The segment must have exactly one holder, who needs no more rows. What was computed
         behind later rows leaves the tree and is freed.
         """
         assert segment.refs == 1, f"{segment.refs} holders"
+        # The copies come first: if there is no memory for them, nothing has changed.
+        k, v = (
+            rows_of[:, :, :rows].clone(memory_format=torch.contiguous_format)
+            for rows_of in (segment.k, segment.v)
+        )
         if segment.node is not None:
             for below in self.tree.prune(segment.node, rows):
                 self.cached_bytes -= below.nbytes
                 self._free(below)
         self.used_bytes -= (segment.capacity - rows) * self.shape.bytes_per_token
-        segment.k = segment.k[:, :, :rows].clone(memory_format=torch.contiguous_format)
-        segment.v = segment.v[:, :, :rows].clone(memory_format=torch.contiguous_format)
+        segment.k, segment.v = k, v
         segment.token_ids = segment.token_ids[:rows].copy()
         segment.capacity = rows
         segment.filled, segment.frozen = min(segment.filled, rows), min(segment.frozen, rows)

@@ -167,11 +167,15 @@ class SequenceKV:
             self._stop(segment)
             self.entries[-1] = Held(segment, base, rows)
 
+    def empty(self) -> SequenceKV:
+        """Another sequence of the same kind that holds nothing."""
+        return SequenceKV(self.pool, piece_tokens=self.piece_tokens, join_pieces=self.join_pieces)
+
     def fork(self) -> SequenceKV:
         """Another sequence that holds what is computed so far. The original goes on writing into
         its tail; the other starts a segment of its own."""
         self.pool.tick()
-        other = SequenceKV(self.pool, piece_tokens=self.piece_tokens, join_pieces=self.join_pieces)
+        other = self.empty()
         other.entries, other.num_tokens = self.parts(self.num_tokens), self.num_tokens
         for segment, _, length in other.entries:
             self.pool.retain(segment)
@@ -187,11 +191,13 @@ class SequenceKV:
                 leave the tree too, unless others have built on them.
         """
         self.pool.tick()
-        if keep:
-            self._publish()
-        while self.entries:
-            self._drop(self.entries.pop(), keep=keep)
-        self.num_tokens = 0
+        try:
+            if keep:
+                self._publish()
+        finally:
+            while self.entries:
+                self._drop(self.entries.pop(), keep=keep)
+            self.num_tokens = 0
 
     def join(self) -> int:
         """Copy `join_pieces` neighbouring pieces of one capacity into one, as often as there are.
@@ -331,9 +337,13 @@ class SequenceKV:
         if rows > self.pool.free_tokens:
             return 0
         new = self.pool.allocate(rows, old[0].segment.start)
-        torch.cat([held.segment.k for held in old], dim=2, out=new.k)
-        torch.cat([held.segment.v for held in old], dim=2, out=new.v)
-        np.concatenate([held.segment.token_ids for held in old], out=new.token_ids)
+        try:
+            torch.cat([held.segment.k for held in old], dim=2, out=new.k)
+            torch.cat([held.segment.v for held in old], dim=2, out=new.v)
+            np.concatenate([held.segment.token_ids for held in old], out=new.token_ids)
+        except BaseException:
+            self.pool.release(new)
+            raise
         new.filled, new.writer = rows, self
         self.entries[first : first + count] = [Held(new, old[0].base, rows)]
         for held in old:

@@ -38,7 +38,10 @@ class SchedulingPolicy(Protocol):
     def pick(
         self, running: Items[Sequence], waiting: Items[Sequence], budget: StepBudget
     ) -> list[Slice]:
-        """Shares of the next step, most urgent first; never empty while something is pending.
+        """Shares of the next step, at least one row each; none only if nothing is pending.
+
+        Of sequences that wait or have more than one position pending, and for which
+        `budget.sequences` has room, none has a share unless all more urgent ones have one.
 
         Args:
             running: Sequences that hold KV, in order of admission.

@@ -38,13 +38,13 @@ class StallFreePolicy:
     def pick(
         self, running: Items[Sequence], waiting: Items[Sequence], budget: StepBudget
     ) -> list[Slice]:
-        """See `SchedulingPolicy.pick`. The waiting are admitted in order, none is overtaken."""
+        """See `SchedulingPolicy.pick`. Of prompts, admitted or not, none is overtaken."""
         picked = [Slice(s, 1) for s in running if len(s.pending) == 1]
         floor = min(self.floor, max(budget.tokens // 4, 1))
         left = max(budget.tokens - len(picked), floor)
-        room = budget.sequences - len(running)
-        prompts = [s for s in running if len(s.pending) > 1]
-        for sequence in [*prompts, *waiting[: max(room, 0)]]:
+        room = max(budget.sequences - len(running), 0)
+        prompts = [*(s for s in running if len(s.pending) > 1), *waiting[:room]]
+        for sequence in sorted(prompts, key=Sequence.urgency):
             if left <= 0:
                 break
             tokens = min(len(sequence.pending), left)

@@ -87,8 +87,16 @@ class Worker {
     const int64_t offset = call_.layer * part.layer_stride + item_.head * part.capacity * D_;
     const T* k = static_cast<const T*>(part.k) + offset;
     const T* v = static_cast<const T*>(part.v) + offset;
-    for (int64_t key = from; key < to; key += KEYS) {
-      const int n = std::min<int64_t>(KEYS, to - key);
+    // Few lanes wait for memory: smaller blocks, and the next one is fetched while this one is seen.
+    const int64_t keys_a_step = lanes_ <= 16 ? FEW_KEYS : KEYS;
+    if (lanes_ <= 16) fetch(v, from, std::min(keys_a_step, to - from));
+    for (int64_t key = from; key < to; key += keys_a_step) {
+      const int n = std::min(keys_a_step, to - key);
+      if (lanes_ <= 16) {
+        const int64_t next = key + keys_a_step, count = std::min(keys_a_step, to - next);
+        fetch(k, next, count);
+        fetch(v, next, count);
+      }
       const T* keys = key_block(k, key, n, part.capacity);
       if constexpr (BF16) transpose_values(v + key * D_, D_, n, values_, KEYS / 32);
       for (int64_t b = 0; b < blocks_; ++b) {
@@ -98,6 +106,13 @@ class Worker {
         step(b, range, keys, v + key * D_, key, seen);
       }
     }
+  }
+
+  // Rows `key` .. +`count` of keys or values, on their way to the cache.
+  void fetch(const T* from, int64_t key, int64_t count) const {
+    const char* at = reinterpret_cast<const char*>(from + key * D_);
+    for (int64_t i = 0; i < count * D_ * int64_t(sizeof(T)); i += 64)
+      _mm_prefetch(at + i, _MM_HINT_T1);
   }
 
   Range set_limits(const Part& part, int64_t b, int64_t first, int64_t end) {

@@ -1,0 +1,1 @@
+"""Models: Hugging Face folders to a decoder, a tokenizer and a chat template."""
