@@ -24,7 +24,7 @@ test: $(VENV)/.installed  ## Lint, types and tests: no network, no GPU, two core
 	$(BIN)/ruff check src tests benchmarks scripts
 	$(BIN)/ruff format --check src tests benchmarks scripts
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: $(VENV)/.installed  ## The long tests too
 	$(BIN)/python -m pytest -m 'not gpu and not network'

@@ -66,6 +66,7 @@ def test_wrong_arguments_are_named_and_write_nothing(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a terminal of its own")
+@pytest.mark.slow  # depends on when the signal comes: not beside other tests
 def test_ctrl_c_stops_an_answer_and_not_the_chat(model: Path, corpus: Path) -> None:
     ours, theirs = pty.openpty()
     settings = ("max_tokens=400", "kernels=reference", "dtype=float32", "token_budget=1")
