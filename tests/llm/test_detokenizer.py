@@ -45,7 +45,8 @@ def sentence_piece() -> Decoder:
 
 
 both = pytest.mark.parametrize("make", [byte_level, sentence_piece])
-texts = st.text(st.sampled_from("fox STOP.\n tqué東😀👍🏽\u200d👨é\u0301\ufffd"), max_size=40)
+# No written U+FFFD: in bytes it cannot be told from a broken character (see the module).
+texts = st.text(st.sampled_from("fox STOP.\n tqué東😀👍🏽\u200d👨é\u0301"), max_size=40)
 
 
 def split(ids: Sequence[int], seed: int) -> list[list[int]]:

@@ -1,4 +1,8 @@
-"""Tokens to text while they come: no half characters, stop strings found across tokens."""
+"""Tokens to text while they come: no half characters, stop strings found across tokens.
+
+A U+FFFD that a model writes in single bytes (byte-fallback tokenizers) cannot be told from a broken
+character; such a text may come out with more of them than decoding it whole would give.
+"""
 
 from __future__ import annotations
 
