@@ -217,7 +217,7 @@ def test_a_bad_prompt_among_others_is_reported_and_the_rest_goes_on(oracle: LLM)
 
 def test_nan_ends_one_request_and_poisons_no_other(tiny_llama: Path) -> None:
     llm = engine(tiny_llama)
-    llm.engine.runner.model.embedding[77] = torch.nan
+    llm.engine.runner.model.embedding.dense[77] = torch.nan
     shared = [5] * 40
     asked = [[*shared, 77, 1, 2], [*shared, 6], [*shared, 77, 1, 3], [7, 8]]
     outputs = llm.generate(asked, greedy(5))
@@ -232,7 +232,7 @@ def test_nan_in_a_prompt_does_not_reach_those_that_share_its_beginning(
     tiny_llama: Path, oracle: LLM, kernels: str
 ) -> None:
     llm = LLM(tiny_llama, dtype="float32", kernels=kernels, token_budget=60, kv_budget_mb=8)
-    llm.engine.runner.model.embedding[77] = torch.nan
+    llm.engine.runner.model.embedding.dense[77] = torch.nan
     shared = [5] * 60
     bad = llm.add([*shared, 8, 77, *range(100, 170)], greedy(5))
     llm.step()  # the shared beginning is there, the rest comes together with the second request

@@ -99,7 +99,7 @@ def test_preemption_changes_nothing_that_is_asked_for(
 
 
 def nan(llm: LLM) -> None:
-    llm.engine.runner.model.embedding[77] = torch.nan  # type: ignore[index]
+    llm.engine.runner.model.embedding.dense[77] = torch.nan  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         except native.Unavailable as exc:
             pytest.skip(str(exc))
     if request.param == "all tiles":  # any number of rows on our own AMX kernels
-        monkeypatch.setattr(cpu_linear, "_DENSE_TILE_ROWS", 1 << 30)
         monkeypatch.setattr(cpu_linear, "_TILE_ROWS", {"int8": 1, "int4": 1})
     return request.param
 
@@ -192,12 +191,22 @@ def test_only_the_quantised_form_is_kept(
     assert packed.nbytes <= 256 * 512 * bytes_per_weight + scales
 
 
-def test_bfloat16_weights_are_not_copied(path: str) -> None:
-    weight = torch.randn(64, 64).bfloat16()
-    packed = make(path, torch.bfloat16).pack(weight)
-    assert packed.dense is not None
-    assert packed.dense.data_ptr() == weight.data_ptr()
+def test_one_form_of_bfloat16_weights_is_kept(path: str) -> None:
+    weight = torch.randn(64, 96).bfloat16()
+    kernels = make(path, torch.bfloat16)
+    packed = kernels.pack(weight)
+    assert (packed.dense is None) == kernels._tiles
+    if packed.dense is not None:
+        assert packed.dense.data_ptr() == weight.data_ptr()
     assert packed.nbytes == weight.nbytes
+
+
+@pytest.mark.parametrize(("n", "k"), SHAPES)
+def test_rows_are_given_back_as_they_were(path: str, n: int, k: int) -> None:
+    weight = torch.randn(n, k).bfloat16()
+    kernels = make(path, torch.bfloat16)
+    rows = torch.tensor([0, n - 1, n // 2, n // 2])
+    assert torch.equal(kernels.gather_rows(kernels.pack(weight), rows), weight[rows])
 
 
 def test_no_rows_give_no_rows(path: str) -> None:

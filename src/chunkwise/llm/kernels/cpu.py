@@ -53,6 +53,10 @@ class CpuKernels(ReferenceKernels):
         """See `Kernels.linear`."""
         return self._linear.linear(x, weight)
 
+    def gather_rows(self, weight: Weight, rows: Tensor) -> Tensor:
+        """See `Kernels.gather_rows`."""
+        return self._linear.gather_rows(weight, rows)
+
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """See `Kernels.rms_norm`."""
         if self._elementwise is None:

@@ -20,14 +20,14 @@ from chunkwise.llm.kernels import native
 from chunkwise.llm.kernels.ops import Quantization, Weight
 from chunkwise.llm.kernels.reference import INT4_GROUP, dequantize, quantize
 
-_DENSE_TILE_ROWS = 32
-"""Up to how many rows our AMX product is used for bfloat16 weights, whatever their shape."""
-
-_WIDE_TILE_ROWS, _WIDE_COLUMNS = 256, 4096
-"""The same for weights of few columns, whose rows of x fit the caches; beyond, torch is as fast."""
-
 _TILE_ROWS = {"int8": 8, "int4": 8}
 """From how many rows on widening the weights for AMX beats integer dot products."""
+
+_TILE_PAIR = 32
+"""Outputs, and columns, of the two tiles side by side that bfloat16 weights are packed in."""
+
+_ALIGNMENT = 32
+"""Numbers of bfloat16 in a line of the cache: a tile's row must not lie on two."""
 
 _COLUMN_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
 _OUTPUTS = 32
@@ -40,8 +40,9 @@ _INT8_OP_ROWS = 16
 class CpuLinear:
     """`Kernels.pack` and `Kernels.linear` on the CPU.
 
-    float32 weights that are not quantised go to torch. Of every weight one form is kept: the
-    row-major matrix as it was given, or the quantised numbers.
+    float32 weights that are not quantised go to torch, and bfloat16 ones where there is no AMX. Of
+    every weight one form is kept: the row-major matrix as it was given, its tiles (bfloat16 on
+    AMX, `csrc/linear_amx.h`), or the quantised numbers.
 
     With the C++ kernels, quantised weights meet float32 activations, and few rows of bfloat16
     ones, as 16-bit whole numbers with a scale per row and 32 columns; many rows of bfloat16 meet
@@ -65,8 +66,7 @@ class CpuLinear:
             return {name: f"{choice}: {self._why_not}" for name, choice in how.items()}
         dense = "torch"
         if self.dtype == torch.bfloat16:
-            few = f"C++ on AMX tiles up to {_DENSE_TILE_ROWS} or {_WIDE_TILE_ROWS} rows, then torch"
-            dense = few if self._tiles else "torch: the processor has no AMX"
+            dense = "C++ on AMX tiles" if self._tiles else "torch: the processor has no AMX"
         elif self.dtype == torch.float32:
             dense = "torch: the C++ kernels are for bfloat16"
         many = "; many rows: AMX tiles" if self._tiles and self.dtype == torch.bfloat16 else ""
@@ -78,7 +78,9 @@ class CpuLinear:
         """See `Kernels.pack`."""
         out_features, in_features = weight.shape
         result = Weight(out_features, in_features, quantization, None, bias)
-        if quantization == "none":
+        if quantization == "none" and self._native is not None and self._packs(weight):
+            result.packed = {"tiles": _pack_tiles(self._native, weight.contiguous())}
+        elif quantization == "none":
             result.dense = weight.contiguous()
         elif self._native is not None:
             result.packed = _pack_native(*quantize(weight, quantization), quantization)
@@ -91,26 +93,34 @@ class CpuLinear:
 
     def linear(self, x: Tensor, weight: Weight) -> Tensor:
         """See `Kernels.linear`."""
-        dense = weight.dense
-        if dense is not None:
-            wide = _WIDE_TILE_ROWS if weight.in_features <= _WIDE_COLUMNS else 0
-            few = len(x) <= max(_DENSE_TILE_ROWS, wide)
-            tiles = self._tiles and x.dtype == torch.bfloat16 and few
-            if self._native is None or not tiles:
-                return F.linear(x, dense, weight.bias)
-            return self._dense(self._native, x, dense, weight)
+        if weight.dense is not None:
+            return F.linear(x, weight.dense, weight.bias)
         if self._native is None:
             return _quantized_torch(x, weight)
+        if "tiles" in weight.packed:
+            return self._tiled(self._native, x, weight)
         return self._quantized(self._native, x, weight)
 
-    def _dense(self, functions: _Functions, x: Tensor, dense: Tensor, weight: Weight) -> Tensor:
+    def gather_rows(self, weight: Weight, rows: Tensor) -> Tensor:
+        """See `Kernels.gather_rows`."""
+        if weight.dense is not None:
+            return F.embedding(rows, weight.dense)
+        depth = -(-weight.in_features // _TILE_PAIR)
+        units = weight.packed["tiles"].view(torch.int32).view(-1, depth, 2, 16, 16)
+        pairs: Tensor = units[rows // 32, :, rows // 16 % 2, :, rows % 16]  # (n, tiles along k, 16)
+        return pairs.view(self.dtype).flatten(1)[:, : weight.in_features].contiguous()
+
+    def _packs(self, weight: Tensor) -> bool:
+        return self._tiles and weight.dtype == torch.bfloat16
+
+    def _tiled(self, functions: _Functions, x: Tensor, weight: Weight) -> Tensor:
         out = x.new_empty((x.shape[0], weight.out_features))
         bias = weight.packed.get("bias")
-        functions.dense(
+        functions.tiled(
             x.data_ptr(),
             x.stride(0),
             x.shape[0],
-            dense.data_ptr(),
+            weight.packed["tiles"].data_ptr(),
             weight.out_features,
             weight.in_features,
             None if bias is None else bias.data_ptr(),
@@ -145,7 +155,8 @@ class _Functions(NamedTuple):
     """Functions of `csrc/linear.cpp`, with their argument types set once."""
 
     has_tiles: ctypes._NamedFuncPointer
-    dense: ctypes._NamedFuncPointer
+    pack: ctypes._NamedFuncPointer
+    tiled: ctypes._NamedFuncPointer
     quantized: ctypes._NamedFuncPointer
 
 
@@ -156,14 +167,28 @@ def _load() -> tuple[_Functions | None, str]:
     except native.Unavailable as exc:
         return None, str(exc)
     functions = _Functions(
-        library.cw_linear_has_tiles, library.cw_linear_bf16, library.cw_linear_quant
+        library.cw_linear_has_tiles,
+        library.cw_linear_pack,
+        library.cw_linear_bf16,
+        library.cw_linear_quant,
     )
     p, n = c_void_p, c_long
     functions.has_tiles.argtypes, functions.has_tiles.restype = [], c_int
-    functions.dense.argtypes = [p, n, n, p, n, n, p, p, c_int]
+    functions.pack.argtypes = [p, n, n, p, c_int]
+    functions.tiled.argtypes = [p, n, n, p, n, n, p, p, c_int]
     functions.quantized.argtypes = [p, n, n, c_int, p, p, n, n, c_int, p, p, n, c_int]
-    functions.dense.restype = functions.quantized.restype = None
+    functions.pack.restype = functions.tiled.restype = functions.quantized.restype = None
     return functions, ""
+
+
+def _pack_tiles(functions: _Functions, weight: Tensor) -> Tensor:
+    """Tiles as `csrc/linear_amx.h` says: `(numbers,)` bfloat16, of rows and columns up to 32s."""
+    rows, columns = weight.shape
+    numbers = (rows + -rows % _TILE_PAIR) * (columns + -columns % _TILE_PAIR)
+    whole = torch.empty(numbers + _ALIGNMENT, dtype=torch.bfloat16)
+    tiles = whole[-whole.data_ptr() // 2 % _ALIGNMENT :][:numbers]
+    functions.pack(weight.data_ptr(), rows, columns, tiles.data_ptr(), torch.get_num_threads())
+    return tiles
 
 
 def _pack_native(whole: Tensor, scales: Tensor, quantization: Quantization) -> dict[str, Tensor]:

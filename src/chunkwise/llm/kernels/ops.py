@@ -147,6 +147,10 @@ class Kernels(ABC):
         """`x @ weight.T + bias`: `(rows, in)` to `(rows, out)`."""
 
     @abstractmethod
+    def gather_rows(self, weight: Weight, rows: Tensor) -> Tensor:
+        """Rows of a matrix that is not quantised: `(n,)` int64 to `(n, in)`, in its type."""
+
+    @abstractmethod
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """`x / sqrt(mean(x²) + eps) · weight` over the last dimension; `x` of any shape whose
         last dimension is contiguous (heads of a wider tensor, for QK-norm)."""

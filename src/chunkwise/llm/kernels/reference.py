@@ -39,6 +39,11 @@ class ReferenceKernels(Kernels):
         assert weight.dense is not None, "the reference keeps dense weights"
         return F.linear(x, weight.dense, weight.bias)
 
+    def gather_rows(self, weight: Weight, rows: Tensor) -> Tensor:
+        """See `Kernels.gather_rows`."""
+        assert weight.dense is not None, "the reference keeps dense weights"
+        return F.embedding(rows, weight.dense)
+
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """See `Kernels.rms_norm`."""
         wide = x.float()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from chunkwise.errors import ModelFormatError
@@ -73,14 +72,11 @@ class Decoder:
         self.device = torch.device(device)
         self.scale = config.head_dim**-0.5
         load = _Loader(checkpoint, kernels, dtype, self.device)
-        self.embedding = load.tensor(
-            "model.embed_tokens.weight", config.vocab_size, config.hidden_size
-        )
-        self.layers = [_layer(load, config, i, quantization) for i in range(config.num_layers)]
-        self.norm = load.tensor("model.norm.weight", config.hidden_size)
         if head_quantization is None:
             head_quantization = "none" if quantization == "none" else "int8"
-        self.head = self._head(load, head_quantization)
+        self.embedding, self.head = _ends(load, config, head_quantization)
+        self.layers = [_layer(load, config, i, quantization) for i in range(config.num_layers)]
+        self.norm = load.tensor("model.norm.weight", config.hidden_size)
 
     @classmethod
     def from_folder(
@@ -109,7 +105,7 @@ class Decoder:
     @property
     def nbytes(self) -> int:
         """Bytes of all weights, shared ones counted once."""
-        tensors = [self.embedding, self.norm, *_tensors(self.head)]
+        tensors = [self.norm, *_tensors(self.embedding), *_tensors(self.head)]
         for layer in self.layers:
             norms = (layer.input_norm, layer.mlp_norm, layer.q_norm, layer.k_norm)
             tensors += [norm for norm in norms if norm is not None]
@@ -134,7 +130,7 @@ class Decoder:
         """
         kernels, eps = self.kernels, self.config.rms_norm_eps
         kernels.prepare(plan)
-        residual = F.embedding(token_ids, self.embedding)
+        residual = kernels.gather_rows(self.embedding, token_ids)
         x = kernels.rms_norm(residual, self.layers[0].input_norm, eps)
         after = [*(layer.input_norm for layer in self.layers[1:]), self.norm]
         for i, (layer, norm) in enumerate(zip(self.layers, after, strict=True)):
@@ -173,14 +169,6 @@ class Decoder:
         seen = kernels.attend(q, plan, index, rotary, scale=self.scale, window=window)
         return kernels.linear(seen.flatten(1), layer.o)
 
-    def _head(self, load: _Loader, quantization: Quantization) -> Weight:
-        name, config = "lm_head.weight", self.config
-        if not config.tie_embeddings:
-            weight = load.tensor(name, config.vocab_size, config.hidden_size)
-            return self.kernels.pack(weight, quantization=quantization)
-        load.checkpoint.ignore([name])  # some checkpoints hold it twice
-        return self.kernels.pack(self.embedding, quantization=quantization)
-
 
 @dataclass(frozen=True, slots=True)
 class _Loader:
@@ -212,6 +200,19 @@ class _Loader:
         weight = self.stacked([f"{name}.weight" for name in names], rows, columns)
         given = self.stacked([f"{name}.bias" for name in names], rows) if bias else None
         return self.kernels.pack(weight, given, quantization=quantization)
+
+
+def _ends(load: _Loader, config: ModelConfig, quantization: Quantization) -> tuple[Weight, Weight]:
+    """Embedding and head: one matrix in one form where they are tied and not quantised."""
+    name, kernels = "lm_head.weight", load.kernels
+    shape = config.vocab_size, config.hidden_size
+    rows = load.tensor("model.embed_tokens.weight", *shape)
+    if not config.tie_embeddings:
+        head = kernels.pack(load.tensor(name, *shape), quantization=quantization)
+        return Weight(*shape, dense=rows), head
+    load.checkpoint.ignore([name])  # some checkpoints hold it twice
+    head = kernels.pack(rows, quantization=quantization)
+    return (head if quantization == "none" else Weight(*shape, dense=rows)), head
 
 
 def _layer(load: _Loader, config: ModelConfig, index: int, quantization: Quantization) -> Layer:

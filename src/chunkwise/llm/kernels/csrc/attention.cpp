@@ -6,8 +6,6 @@
 // along their keys to keep all threads busy, leave partial results that are merged by log-sum-exp.
 
 #include <omp.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -399,29 +397,11 @@ void run_items(const Call& call, const Schedule& schedule) {
   for (int64_t row = 0; row < call.plan->num_rows; ++row) merge_row<T>(call, schedule, row);
 }
 
-#ifdef __AMX_BF16__
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
-// Whether the kernel lets this process use tiles; asked once.
-bool may_use_tiles() {
-  static const bool granted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;  // REQ_XCOMP_PERM, TILEDATA
-  return granted;
-}
-#else
-bool may_use_tiles() { return false; }
-#endif
-
 void run_bf16(const Call& call, const Schedule& schedule, bool tiles) {
-#ifdef __AMX_BF16__
+#ifdef CHUNKWISE_AMX
   if (tiles) {
-    const TileConfig config;
-    _tile_loadconfig(&config);
+    const chunkwise_amx::Tiles configured;
     run_items<bf16, TileProduct>(call, schedule);
-    _tile_release();
     return;
   }
 #endif
@@ -434,7 +414,7 @@ void run_bf16(const Call& call, const Schedule& schedule, bool tiles) {
 
 extern "C" {
 
-int chunkwise_attention_tiles() { return chunkwise::may_use_tiles(); }
+int chunkwise_attention_tiles() { return chunkwise_amx::tiles_allowed(); }
 
 // `flags`: 1 keeps to vectors where tiles could be used (for tests).
 void chunkwise_attend(const chunkwise::Call* given, int flags) {
@@ -446,7 +426,7 @@ void chunkwise_attend(const chunkwise::Call* given, int flags) {
   const size_t results = schedule.slots * call.heads;
   schedule.out = reinterpret_cast<float*>(partials.room(results * (call.size + 1) * 4));
   schedule.lse = schedule.out + results * call.size;
-  const bool tiles = !(flags & 1) && may_use_tiles();
+  const bool tiles = !(flags & 1) && chunkwise_amx::tiles_allowed();
   const Schedule& shared = schedule;
 #pragma omp parallel num_threads(call.threads)
   {

@@ -8,24 +8,23 @@ using namespace chunkwise_linear;
 extern "C" {
 
 // 1 where AMX tiles can be used: compiled in, and allowed by the operating system.
-int cw_linear_has_tiles() {
+int cw_linear_has_tiles() { return chunkwise_amx::tiles_allowed(); }
+
+// w (n, k) bfloat16, row-major; out: n and k rounded up to multiples of 32, in tiles.
+void cw_linear_pack(const void* w, long n, long k, void* out, int threads) {
 #ifdef CHUNKWISE_AMX
-    return tiles_allowed();
-#else
-    return 0;
+    pack_weights({(char*)w, k, false}, n, k, (char*)out, threads);
 #endif
 }
 
-// x (rows, k) bfloat16, rows x_stride apart; w (n, k) bfloat16; bias float32 or null;
+// x (rows, k) bfloat16, rows x_stride apart; w (n, k) from `cw_linear_pack`; bias float32 or null;
 // out (rows, n) bfloat16.
 void cw_linear_bf16(const void* x, long x_stride, long rows, const void* w, long n, long k,
                     const void* bias, void* out, int threads) {
 #ifdef CHUNKWISE_AMX
-    const Matrix in{(char*)x, x_stride, false}, result{(char*)out, n, false};
-    const DenseWeights weights{(const bf16*)w, n, k};
-    const float* add = (const float*)bias;
-    if (rows <= 32) linear_tiles(in, rows, weights, add, result, threads);
-    else linear_tiles(in, rows, CopiedWeights{weights}, add, result, threads);
+    const PackedWeights weights{(const char*)w, n, k};
+    const Output result{{(char*)out, n, false}, rows, n, (const float*)bias, nullptr};
+    linear_tiles({(char*)x, x_stride, false}, weights, result, threads);
 #endif
 }
 
@@ -40,8 +39,9 @@ void cw_linear_quant(const void* x, long x_stride, long rows, int wide, const vo
     const float* add = (const float*)bias;
 #ifdef CHUNKWISE_AMX
     if (!wide && rows >= tile_rows) {
-        if (bits == 8) linear_tiles(in, rows, WidenedWeights<Int8>{weights}, add, result, threads);
-        else linear_tiles(in, rows, WidenedWeights<Int4>{weights}, add, result, threads);
+        const Output output{result, rows, n, add, weights.row_scales};
+        if (bits == 8) linear_tiles(in, WidenedWeights<Int8>{weights}, output, threads);
+        else linear_tiles(in, WidenedWeights<Int4>{weights}, output, threads);
         return;
     }
 #endif

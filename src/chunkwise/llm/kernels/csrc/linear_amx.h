@@ -1,73 +1,41 @@
 // Matrix products on AMX tiles, for any number of rows.
 //
-// A tile holds 16 rows of 64 bytes. One operand of a product is plain rows (16 x 32 bfloat16), the
-// other holds pairs of k side by side (16 pairs x 16 columns). Row-major bfloat16 weights are plain
-// rows as they lie in memory, so that x is brought into pairs; dequantised weights come out as
-// pairs, so that x is copied as plain rows. Loops: a block of weights stays in the L2 cache, a panel
-// of 32 rows of x goes past it in pieces that fit the L1 cache.
+// A tile holds 16 rows of 64 bytes. x becomes tiles of plain rows (16 x 32 bfloat16), weights tiles
+// of pairs (16 pairs of k x 16 outputs), which is how they are kept: two tiles for 32 outputs side
+// by side, one such pair of tiles after the other along k, then the next 32 outputs (a unit).
+//
+// Few rows wait for memory: the weights are one stream. Many rows wait for the caches: L2 gives two
+// thirds of the two tiles that two products need. So a piece of 32 rows of x stays in L1, where
+// streaming loads of weights do not push it out; a block of weights stays in L2 while the panels
+// of a group of rows, which L2 also holds, go past it, and the next block is fetched meanwhile.
 #pragma once
+#include "amx.h"
 #include "linear_common.h"
 
-#if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__AVX512VBMI__)
-#define CHUNKWISE_AMX 1
-#include <sys/syscall.h>
-#include <unistd.h>
-
+#ifdef CHUNKWISE_AMX
 namespace chunkwise_linear {
+
+using chunkwise_amx::Tiles;
 
 constexpr long kTile = 16;       // rows, or columns, of a tile
 constexpr long kDepth = 32;      // k of a tile
 constexpr long kTileBytes = 1024;
-constexpr long kPiece = 16;      // tiles along k of a piece of a panel: 2 x 16 KiB, in L1
-constexpr long kAhead = 16;      // tiles along k between a prefetch and its use
-constexpr long kBlockBytes = 1l << 20;  // of weights, in L2
+constexpr long kPair = 2 * kTileBytes;  // tiles of 32 outputs, or of 32 rows of x
+constexpr long kPanel = 32;             // rows of x, or outputs, of one multiplication
+constexpr long kPiece = 20;             // most tiles along k of a piece of a panel: 40 KiB, in L1
+constexpr long kAhead = 2048;           // bytes between a prefetch and its use in a stream
+constexpr long kReach = 2 * kPiece;       // most tiles along k of a block of weights
+constexpr long kBlockBytes = 640l << 10;  // of weights, in L2
+constexpr long kGroupPanels = 16;            // panels that go past a block
 
-struct alignas(64) TileConfig {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t bytes_per_row[16] = {};
-    uint8_t rows[16] = {};
+// `tiles` along k, cut into like pieces of at most `most`.
+struct Cuts {
+    long tiles, count;
+    Cuts(long tiles, long most) : tiles(tiles), count(ceil_div(tiles, most)) {}
+    long operator[](long i) const { return tiles * i / count; }
 };
 
-// Asks the kernel once for the right to use tiles.
-inline bool tiles_allowed() {
-    constexpr long kRequestPermission = 0x1023, kTileData = 18;
-    static const bool allowed = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-    return allowed;
-}
-
-// Tiles of one thread; released at the end, since oneDNN configures its own.
-struct Tiles {
-    Tiles() {
-        TileConfig config;
-        for (int i = 0; i < 8; i++) config.bytes_per_row[i] = 64, config.rows[i] = 16;
-        _tile_loadconfig(&config);
-    }
-    ~Tiles() { _tile_release(); }
-};
-
-inline void transpose16(__m512i r[16]) {
-    __m512i t[16];
-    for (int i = 0; i < 8; i++) {
-        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-    }
-    for (int i = 0; i < 4; i++) {
-        r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
-        r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
-        r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
-        r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-    }
-    for (int i = 0; i < 8; i++) {
-        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-    }
-}
+inline long depth_of(long k) { return ceil_div(k, kDepth); }
 
 // Rows `row` .. +16 and columns `k` .. +32 of bfloat16 x as one tile; what is outside is zero.
 inline void pack_tile(const Matrix& x, long rows, long row, long k, long end, bool pairs,
@@ -77,185 +45,244 @@ inline void pack_tile(const Matrix& x, long rows, long row, long k, long end, bo
     for (int i = 0; i < 16; i++)
         r[i] = row + i < rows ? _mm512_maskz_loadu_epi16(mask, (const bf16*)x.row(row + i) + k)
                               : _mm512_setzero_si512();
-    if (pairs) transpose16(r);
+    if (pairs) chunkwise_amx::transpose16(r);
     for (int i = 0; i < 16; i++) _mm512_store_si512(tile + 64 * i, r[i]);
 }
 
-// Row-major bfloat16 weights `(n, k)`, read where they lie: for one panel of x.
-struct DenseWeights {
-    static constexpr bool kPairs = false;   // the weights are the plain rows
-    static constexpr bool kStreams = true;  // from memory, not from a block in the L2 cache
-    const bf16* data;
+// Row-major weights `(n, k)` to tiles: `ceil(n / 32) * ceil(k / 32)` pairs of them.
+inline void pack_weights(const Matrix& w, long n, long k, char* out, int threads) {
+    const long depth = depth_of(k), units = ceil_div(n, kPanel);
+#pragma omp parallel for num_threads(threads)
+    for (long u = 0; u < units; u++)
+        for (long kt = 0; kt < depth; kt++)
+            for (long half = 0; half < 2; half++)
+                pack_tile(w, n, u * kPanel + half * kTile, kt * kDepth, k, true,
+                          out + (u * depth + kt) * kPair + half * kTileBytes);
+}
+
+// Tiles of some units: the pair at `kt` of unit `i` is at `tiles + i * stride + kt * kPair`.
+struct Block {
+    const char* tiles;
+    long stride;
+};
+
+// bfloat16 weights that are tiles already.
+struct PackedWeights {
+    const char* tiles;
     long n, k;
+    static constexpr long kPanels = kGroupPanels;
+    static constexpr bool kInMemory = true;
 
-    long scratch_bytes(long) const { return 4 * kTileBytes; }
-    void prepare(long, long, char*) const {}
-
-    // Where the tile of outputs n0 .. +16 and columns k0 .. +32 lies, and its stride; a tile over
-    // the edge is copied, since what is beyond may not be there or not be finite.
-    const void* tile(long, long n0, long kt, long, char* scratch, long& stride) const {
-        const long k0 = kt * kDepth;
-        stride = k * 2;
-        if (n0 + kTile <= n && k0 + kDepth <= k) return data + n0 * k + k0;
-        pack_tile({(char*)data, k, false}, n, n0, k0, k, false, scratch);
-        stride = 64;
-        return scratch;
-    }
-    // The next rows lie behind these ones: they are fetched in the order of memory, a like share at
-    // each step, as the hardware's prefetcher is confused by two rows in a page.
-    void prefetch(long n0, long kt, long kts) const {
-        (void)kts;
-        if (n0 + 4 * kTile > n) return;
-        const char* at = (const char*)(data + (n0 + 2 * kTile) * k) + kt * 2 * kTileBytes;
-        for (int i = 0; i < 32; i++) _mm_prefetch(at + 64 * i, _MM_HINT_T1);
-    }
-    __m512 scale(long) const { return _mm512_set1_ps(1.f); }
-};
-
-// The same, a block at a time copied to tiles in the L2 cache: for more panels. Rows a power of two
-// apart share few sets of the caches.
-struct CopiedWeights : DenseWeights {
-    static constexpr bool kStreams = false;
-
-    long scratch_bytes(long outputs) const {
-        return outputs / kTile * ceil_div(k, kDepth) * kTileBytes;
-    }
-    void prepare(long n0, long n_end, char* block) const {
-        const long kts = ceil_div(k, kDepth);
-        const Matrix rows{(char*)data, k, false};
-        for (; n0 < n_end; n0 += 2 * kTile, block += 2 * kts * kTileBytes)
-            for (long kt = 0; kt < kts; kt++) {
-                prefetch(n0, kt, kts);
-                char* first = block + kt * kTileBytes;
-                pack_tile(rows, n, n0, kt * kDepth, k, false, first);
-                pack_tile(rows, n, n0 + kTile, kt * kDepth, k, false, first + kts * kTileBytes);
-            }
-    }
-    const void* tile(long base, long n0, long kt, long kts, char* block, long& stride) const {
-        stride = 64;
-        return block + ((n0 - base) / kTile * kts + kt) * kTileBytes;
+    long scratch_bytes(long) const { return 0; }
+    // Tiles `from` .. `to` along k of units u .. u_end.
+    Block block(long u, long, long from, long, char*) const {
+        const long stride = depth_of(k) * kPair;
+        return {tiles + u * stride + from * kPair, stride};
     }
 };
 
-// Adds the products of 32 outputs and 16 * MT rows over tiles kt .. kt_end to the tiles at `c`
-// (2 x MT of 1 KiB; `first`: starts from zero).
-template <int MT, class W>
-inline void multiply(const W& w, long base, long n0, long kt, long kt_end, long kts, const char* x,
-                     char* c, bool first, char* scratch) {
+// What a multiplication fetches beside its own work, some lines at each step along k.
+struct Fetch {
+    const char *at, *end;
+    long lines;
+    void next() {
+        for (long i = 0; i < lines && at < end; i++, at += 64) _mm_prefetch(at, _MM_HINT_T1);
+    }
+};
+
+// Where 32 rows of x are: a tile of each half, the bytes from row to row and from tile to tile.
+struct Rows {
+    const char *first, *second;
+    long stride, step;
+};
+
+// Adds the products of 32 outputs and 16 * MT rows over `depth` tiles to the sums at `c` (2 x MT
+// tiles), or starts from zero.
+template <int MT, bool KEPT>
+inline void multiply(const char* w, Rows x, long depth, char* c, bool first, Fetch fetch) {
+    asm volatile("" ::: "memory");  // GCC does not know that tile loads read memory
     if (first) {
         _tile_zero(0);
         _tile_zero(1);
-        if (MT == 2) {
-            _tile_zero(2);
-            _tile_zero(3);
-        }
+        _tile_zero(2);
+        _tile_zero(3);
     } else {
         _tile_loadd(0, c, 64);
         _tile_loadd(1, c + kTileBytes, 64);
-        if (MT == 2) {
-            _tile_loadd(2, c + 2 * kTileBytes, 64);
-            _tile_loadd(3, c + 3 * kTileBytes, 64);
-        }
+        if (MT == 2) _tile_loadd(2, c + 2 * kTileBytes, 64);
+        if (MT == 2) _tile_loadd(3, c + 3 * kTileBytes, 64);
     }
-    const char* x0 = x + kt * kTileBytes;
-    const char* x1 = x0 + kts * kTileBytes;
-    for (; kt < kt_end; kt++, x0 += kTileBytes, x1 += kTileBytes) {
-        long s0, s1;
-        const void* w0 = w.tile(base, n0, kt, kts, scratch, s0);
-        const void* w1 =
-            w.tile(base, n0 + kTile, kt, kts, scratch + (W::kStreams ? kTileBytes : 0), s1);
-        if (W::kStreams) w.prefetch(n0, kt, kts);
-        _tile_loadd(4, w0, s0);
-        _tile_loadd(5, w1, s1);
-        _tile_loadd(6, x0, 64);
-        if (MT == 2) _tile_loadd(7, x1, 64);
-        if (W::kPairs) {
-            _tile_dpbf16ps(0, 6, 4);
-            _tile_dpbf16ps(1, 6, 5);
-            if (MT == 2) _tile_dpbf16ps(2, 7, 4);
-            if (MT == 2) _tile_dpbf16ps(3, 7, 5);
-        } else {
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_dpbf16ps(1, 5, 6);
-            if (MT == 2) _tile_dpbf16ps(2, 4, 7);
-            if (MT == 2) _tile_dpbf16ps(3, 5, 7);
+    for (long kt = 0; kt < depth; kt++, w += kPair, x.first += x.step, x.second += x.step) {
+        fetch.next();
+        if (KEPT) _tile_stream_loadd(4, w, 64);
+        else _tile_loadd(4, w, 64);
+        _tile_loadd(6, x.first, x.stride);
+        _tile_dpbf16ps(0, 6, 4);
+        if (KEPT) _tile_stream_loadd(5, w + kTileBytes, 64);
+        else _tile_loadd(5, w + kTileBytes, 64);
+        _tile_dpbf16ps(1, 6, 5);
+        if (MT == 2) {
+            _tile_loadd(7, x.second, x.stride);
+            _tile_dpbf16ps(2, 7, 4);
+            _tile_dpbf16ps(3, 7, 5);
         }
     }
     _tile_stored(0, c, 64);
     _tile_stored(1, c + kTileBytes, 64);
-    if (MT == 2) {
-        _tile_stored(2, c + 2 * kTileBytes, 64);
-        _tile_stored(3, c + 3 * kTileBytes, 64);
+    if (MT == 2) _tile_stored(2, c + 2 * kTileBytes, 64);
+    if (MT == 2) _tile_stored(3, c + 3 * kTileBytes, 64);
+    asm volatile("" ::: "memory");
+}
+
+// Where sums go: scaled, with bias, rounded.
+struct Output {
+    Matrix matrix;
+    long rows, n;
+    const float *bias, *scales;  // of each output, or null; scales up to a multiple of 32
+
+    // 16 numbers of outputs n0 .. +16, those from n on zero.
+    __m512 bias16(long n0) const {
+        return bias ? load16({(char*)bias, 0, true}, 0, n0, n) : _mm512_setzero_ps();
+    }
+    // Sums of rows m0 .. and outputs n0 .. +32, as `multiply` left them.
+    void write(const char* c, long m0, long n0) const {
+        const __m512 one = _mm512_set1_ps(1.f), add0 = bias16(n0), add1 = bias16(n0 + kTile);
+        const __m512 by0 = scales ? _mm512_loadu_ps(scales + n0) : one;
+        const __m512 by1 = scales ? _mm512_loadu_ps(scales + n0 + kTile) : one;
+        const long count = std::min(rows - m0, kPanel), left = n - n0;
+        const __mmask32 mask = left >= kPanel ? 0xffffffff : (1u << left) - 1;
+        for (long i = 0; i < count; i++) {
+            const char* sums = c + i / kTile * kPair + i % kTile * 64;
+            const __m512 a = _mm512_fmadd_ps(_mm512_load_ps(sums), by0, add0);
+            const __m512 b = _mm512_fmadd_ps(_mm512_load_ps(sums + kTileBytes), by1, add1);
+            _mm512_mask_storeu_epi16((bf16*)matrix.row(m0 + i) + n0, mask,
+                                     (__m512i)_mm512_cvtne2ps_pbh(b, a));
+        }
+    }
+};
+
+// Up to 32 rows: every weight is used once, on its way from memory. Tiles have as many rows as
+// there are, and x is read where it lies, unless its rows end within a tile.
+template <class W>
+inline void few_rows(const W& w, const Matrix& x, const Output& out, Share share, char* scratch) {
+    const long depth = depth_of(w.k), second = std::max(0l, out.rows - kTile);
+    chunkwise_amx::TileConfig config;
+    for (int tile : {0, 1, 6}) config.rows[tile] = std::min(out.rows, kTile);
+    for (int tile : {2, 3, 7}) config.rows[tile] = std::max(1l, second);
+    Rows rows{x.row(0), x.row(second ? kTile : 0), x.stride * 2, kTile * 4};
+    if (w.k % kDepth) {
+        for (long i = 0; i < 2 * depth; i++)
+            pack_tile(x, out.rows, i / depth * kTile, i % depth * kDepth, w.k, false,
+                      scratch + i * kTileBytes);
+        rows = {scratch, scratch + depth * kTileBytes, 64, kTileBytes};
+        scratch += 2 * depth * kTileBytes;
+    }
+    const chunkwise_amx::Tiles configured(config);
+    alignas(64) char sums[2 * kPair];
+    const auto go = second ? multiply<2, false> : multiply<1, false>;
+    for (long u = share.begin; u < share.end; u++) {
+        const char* tiles = w.block(u, u + 1, 0, depth, scratch).tiles;
+        const Fetch ahead{tiles + kAhead, tiles + kAhead + depth * kPair, W::kInMemory ? 32 : 0};
+        go(tiles, rows, depth, sums, true, ahead);
+        out.write(sums, 0, u * kPanel);
     }
 }
 
-// Writes a tile of sums of outputs n0 .. +16 and rows m0 .. +16, with scale and bias.
+// A group of panels of x, and the units of weights that go past it together.
 template <class W>
-inline void finish(const W& w, const char* c, const float* bias, const Matrix& out, long rows,
-                   long m0, long n0) {
-    if (n0 >= w.n || m0 >= rows) return;
-    __m512i r[16];
-    for (int i = 0; i < 16; i++) r[i] = _mm512_load_si512(c + 64 * i);
-    if (!W::kPairs) transpose16(r);
-    const __m512 scale = w.scale(n0), add = bias ? load16({(char*)bias, 0, true}, 0, n0, w.n)
-                                                 : _mm512_setzero_ps();
-    for (int i = 0; i < 16 && m0 + i < rows; i++)
-        store16(out, m0 + i, n0, w.n, _mm512_fmadd_ps(_mm512_castsi512_ps(r[i]), scale, add));
-}
+struct Group {
+    const W& w;
+    const char* x;
+    const Output& out;
+    char *sums, *scratch;
+    long depth, panel, end_panel;
 
-// One thread's outputs, `begin` .. `end` in units of 32, for all rows. `x`: packed tiles.
-template <class W>
-inline void outputs(const W& w, const char* x, long rows, const float* bias, const Matrix& out,
-                    Share share, char* scratch) {
-    const long kts = ceil_div(w.k, kDepth), panels = ceil_div(rows, 32);
-    const long piece = panels == 1 ? kts : kPiece;
-    const long in_l2 = std::max(1l, kBlockBytes / (2 * kTileBytes * kts));
-    const long block = panels == 1 ? 1 : in_l2;
-    char* sums = scratch;                              // block x 4 tiles
-    char* edge = sums + in_l2 * 4 * kTileBytes;        // of W
-    for (long b = share.begin; b < share.end; b += block) {
-        const long b_end = std::min(b + block, share.end), base = b * 32;
-        w.prepare(base, b_end * 32, edge);
-        for (long p = 0; p < panels; p++) {
-            const char* panel = x + p * 2 * kts * kTileBytes;
-            const bool two = rows - p * 32 > 16;
-            for (long kt = 0; kt < kts; kt += piece) {
-                const long kt_end = std::min(kt + piece, kts);
-                for (long u = b; u < b_end; u++) {
-                    char* c = sums + (u - b) * 4 * kTileBytes;
-                    auto go = two ? multiply<2, W> : multiply<1, W>;
-                    go(w, base, u * 32, kt, kt_end, kts, panel, c, kt == 0, edge);
-                    if (kt_end < kts) continue;
-                    for (int t = 0; t < (two ? 4 : 2); t++)
-                        finish(w, c + t * kTileBytes, bias, out, rows, p * 32 + t / 2 * 16,
-                               u * 32 + t % 2 * 16);
-                }
+    void run(long u, long u_end) const {
+        const Cuts blocks(depth, kReach);
+        for (long b = 0; b < blocks.count; b++) {
+            const Block block = w.block(u, u_end, blocks[b], blocks[b + 1], scratch);
+            const bool is_last = b + 1 == blocks.count;
+            // The next block: further along k, or the next units from the start.
+            const char* next = is_last ? block.tiles + (u_end - u) * block.stride - blocks[b] * kPair
+                                       : block.tiles + (blocks[b + 1] - blocks[b]) * kPair;
+            for (long p = panel; p < end_panel; p++)
+                past(block, next, u, u_end - u, p, blocks[b], blocks[b + 1], blocks.count > 1);
+        }
+    }
+
+   private:
+    // One panel past one block: tiles k_from .. k_to.
+    void past(const Block& block, const char* next, long u, long units, long p, long k_from,
+              long k_to, bool keeps) const {
+        const Cuts pieces(k_to - k_from, kPiece);
+        const char* rows = x + (p * depth + p * depth + k_from) * kTileBytes;
+        const bool two = out.rows - p * kPanel > kTile;
+        const auto go = two ? multiply<2, true> : multiply<1, true>;
+        for (long piece = 0; piece < pieces.count; piece++) {
+            const long from = pieces[piece], to = pieces[piece + 1];
+            const char* at = rows + from * kTileBytes;
+            for (long i = 0; i < units; i++) {
+                const long slot = keeps ? (p - panel) * units + i : pieces.count > 1 ? i : 0;
+                char* c = sums + slot * 2 * kPair;
+                const Fetch fetch = part_of(next + i * block.stride, p, pieces.tiles, from, to);
+                go(block.tiles + i * block.stride + from * kPair,
+                   {at, at + depth * kTileBytes, 64, kTileBytes}, to - from, c, k_from + from == 0,
+                   fetch);
+                if (k_from + to == depth) out.write(c, p * kPanel, (u + i) * kPanel);
             }
         }
+    }
+    // What panel p fetches of a unit of the next block during its steps from .. to.
+    Fetch part_of(const char* next, long p, long steps, long from, long to) const {
+        const long panels = end_panel - panel;
+        const long begin = ((p - panel) * steps + from) * 32 / panels;
+        const long end = ((p - panel) * steps + to) * 32 / panels;
+        return {next + begin * 64, next + end * 64,
+                W::kInMemory ? ceil_div(end - begin, to - from) : 0};
+    }
+};
+
+// More rows, a group after the other.
+template <class W>
+inline void many_rows(const W& w, const char* x, const Output& out, Share share, char* sums,
+                      char* scratch, long in_l2) {
+    const long panels = ceil_div(out.rows, kPanel);
+    for (long p = 0; p < panels; p += W::kPanels) {
+        const long end = std::min(p + W::kPanels, panels);
+        const Group<W> group{w, x, out, sums, scratch, depth_of(w.k), p, end};
+        for (long u = share.begin; u < share.end; u += in_l2)
+            group.run(u, std::min(u + in_l2, share.end));
     }
 }
 
 // out = x w^T + bias; x is bfloat16.
 template <class W>
-inline void linear_tiles(const Matrix& x, long rows, const W& w, const float* bias,
-                         const Matrix& out, int threads) {
+inline void linear_tiles(const Matrix& x, const W& w, const Output& out, int threads) {
+    if (!out.rows) return;
     static thread_local Workspace packed;
-    const long kts = ceil_div(w.k, kDepth), mts = 2 * ceil_div(rows, 32);
-    char* tiles = packed.get<char>(mts * kts * kTileBytes);
-    const long units = ceil_div(w.n, 32);
+    const long depth = depth_of(w.k), rows = out.rows, units = ceil_div(w.n, kPanel);
+    const bool few = rows <= kPanel;
+    const long row_tiles = few ? 0 : 2 * ceil_div(rows, kPanel);
+    const long reach = ceil_div(depth, Cuts(depth, kReach).count);
+    const long in_l2 = std::max(1l, kBlockBytes / (kPair * reach));
+    const long sums_bytes = in_l2 * std::min(row_tiles / 2, W::kPanels) * 2 * kPair;
+    char* tiles = packed.get<char>(row_tiles * depth * kTileBytes);
 #pragma omp parallel num_threads(threads)
     {
         static thread_local Workspace own;
         const int index = omp_get_thread_num(), count = omp_get_num_threads();
-        const Share mine(mts * kts, index, count);
-        for (long i = mine.begin; i < mine.end; i++)
-            pack_tile(x, rows, i / kts * kTile, i % kts * kDepth, w.k, !W::kPairs,
-                      tiles + i * kTileBytes);
-        const long in_l2 = std::max(1l, kBlockBytes / (2 * kTileBytes * kts));
-        char* scratch = own.get<char>(in_l2 * 4 * kTileBytes + w.scratch_bytes(in_l2 * 32));
+        const Share mine(row_tiles * depth, index, count), share(units, index, count);
+        if (few) {
+            few_rows(w, x, out, share, own.get<char>(depth * kPair + w.scratch_bytes(1)));
+        } else {
+            for (long i = mine.begin; i < mine.end; i++)
+                pack_tile(x, rows, i / depth * kTile, i % depth * kDepth, w.k, false,
+                          tiles + i * kTileBytes);
+            char* sums = own.get<char>(sums_bytes + w.scratch_bytes(in_l2));
 #pragma omp barrier
-        Tiles configured;
-        outputs(w, tiles, rows, bias, out, Share(units, index, count), scratch);
+            const Tiles configured;
+            many_rows(w, tiles, out, share, sums, sums + sums_bytes, in_l2);
+        }
     }
 }
 

@@ -69,28 +69,26 @@ inline void widen_group(Int4, const uint8_t* at, char* tile) {
     }
 }
 
-// The weights of a block as tiles, in the L2 cache.
+// Tiles made of the weights of a block, in the L2 cache; long groups, since making them costs.
 template <class Format>
 struct WidenedWeights : QuantWeights {
-    static constexpr bool kPairs = true;
-    static constexpr bool kStreams = false;
+    static constexpr long kPanels = 4 * kGroupPanels;
+    static constexpr bool kInMemory = false;
 
-    long scratch_bytes(long outputs) const { return outputs / kTile * groups() * kTileBytes; }
-    void prepare(long n0, long n_end, char* scratch) const {
-        const long count = (n_end - n0) / kOutputs * groups();
-        const uint8_t* at = data + n0 / kOutputs * groups() * Format::kBytes;
-        for (long i = 0; i < count; i++, at += Format::kBytes, scratch += kTileBytes) {
-            for (long ahead = 0; ahead < Format::kBytes; ahead += 64)
-                _mm_prefetch((const char*)at + 4096 + ahead, _MM_HINT_T0);
-            widen_group(Format{}, at, scratch);
+    long scratch_bytes(long units) const { return units * groups() * kPair; }
+    Block block(long u, long u_end, long from, long to, char* scratch) const {
+        const long stride = (to - from) * kPair;
+        for (long half = 2 * u; half < 2 * u_end; half++) {  // 16 outputs
+            const uint8_t* at = data + (half * groups() + from) * Format::kBytes;
+            char* tile = scratch + (half / 2 - u) * stride + half % 2 * kTileBytes;
+            for (long g = from; g < to; g++, at += Format::kBytes, tile += kPair) {
+                for (long ahead = 0; ahead < Format::kBytes; ahead += 64)
+                    _mm_prefetch((const char*)at + 4096 + ahead, _MM_HINT_T0);
+                widen_group(Format{}, at, tile);
+            }
         }
+        return {scratch, stride};
     }
-    const void* tile(long base, long n0, long kt, long kts, char* block, long& stride) const {
-        stride = 64;
-        return block + ((n0 - base) / kTile * kts + kt) * kTileBytes;
-    }
-    void prefetch(long, long, long) const {}
-    __m512 scale(long n0) const { return _mm512_loadu_ps(row_scales + n0); }
 };
 
 }  // namespace chunkwise_linear

@@ -12,7 +12,11 @@
 #include <cstdint>
 #include <cstring>
 
+#include "amx.h"
+
 namespace chunkwise {
+
+using chunkwise_amx::transpose16;
 
 using bf16 = uint16_t;
 
@@ -51,33 +55,6 @@ inline __m512 exp2_of(__m512 x) {
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
   }
   return _mm512_scalef_ps(p, whole);
-}
-
-// Transposes 16 x 16 numbers of 32 bits in place.
-inline void transpose16(__m512i r[16]) {
-  __m512i t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-    t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-    t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-    t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-  }
-  for (int i = 0; i < 4; ++i) {
-    r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-    r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-    r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
-    r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
-  }
 }
 
 inline void load16(__m512i r[16], const void* from, int64_t stride_bytes) {
@@ -125,7 +102,7 @@ struct VectorProduct {
   }
 };
 
-#ifdef __AMX_BF16__
+#ifdef CHUNKWISE_AMX
 // The same on tiles. The caller has set the tiles to 16 rows of 64 bytes.
 template <int NB>
 struct TileProduct {
