@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from chunkwise.llm.kernels import cpu_linear, native
+from chunkwise.llm.kernels.cpu import CpuKernels
 from chunkwise.llm.kernels.cpu_linear import CpuLinear
 from chunkwise.llm.kernels.ops import Quantization
 from chunkwise.llm.kernels.reference import ReferenceKernels, dequantize, quantize
@@ -199,6 +200,27 @@ def test_one_form_of_bfloat16_weights_is_kept(path: str) -> None:
     if packed.dense is not None:
         assert packed.dense.data_ptr() == weight.data_ptr()
     assert packed.nbytes == weight.nbytes
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("width", "k"), [(1, 1), (8, 32), (16, 40), (50, 70), (96, 1300)])
+def test_gated_layers_equal_the_layer_and_then_the_gate(
+    path: str, dtype: torch.dtype, quantization: Quantization, width: int, k: int
+) -> None:
+    torch.manual_seed(7)
+    kernels, reference = CpuKernels(dtype), ReferenceKernels()
+    kernels._linear = make(path, dtype)
+    weight, bias = torch.randn(2 * width, k).to(dtype), torch.randn(2 * width).to(dtype)
+    for given in (None, bias):
+        packed = kernels.pack(weight, given, quantization=quantization, gated=True)
+        plain = kernels.pack(weight, given, quantization=quantization)
+        for rows in (1, 17, 40, 600):
+            x = torch.randn(rows, k).to(dtype)
+            found = kernels.gated_linear(x, packed)
+            wanted = reference.silu_mul(kernels.linear(x, plain))
+            assert found.shape == (rows, width)
+            torch.testing.assert_close(found, wanted, rtol=2**-6, atol=2**-6)
 
 
 @pytest.mark.parametrize(("n", "k"), SHAPES)

@@ -44,14 +44,25 @@ class CpuKernels(ReferenceKernels):
         return {**self._linear.reasons(), "attention": attention, "norms and SwiGLU": "C++"}
 
     def pack(
-        self, weight: Tensor, bias: Tensor | None = None, *, quantization: Quantization = "none"
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        quantization: Quantization = "none",
+        gated: bool = False,
     ) -> Weight:
         """See `Kernels.pack`."""
-        return self._linear.pack(weight, bias, quantization=quantization)
+        return self._linear.pack(weight, bias, quantization=quantization, gated=gated)
 
     def linear(self, x: Tensor, weight: Weight) -> Tensor:
         """See `Kernels.linear`."""
         return self._linear.linear(x, weight)
+
+    def gated_linear(self, x: Tensor, weight: Weight) -> Tensor:
+        """See `Kernels.gated_linear`."""
+        if weight.is_gated:
+            return self._linear.linear(x, weight)
+        return super().gated_linear(x, weight)
 
     def gather_rows(self, weight: Weight, rows: Tensor) -> Tensor:
         """See `Kernels.gather_rows`."""

@@ -73,13 +73,19 @@ class CpuLinear:
         return {"linear": dense, "linear (int8, int4)": f"C++ on AVX-512 VNNI{many}"}
 
     def pack(
-        self, weight: Tensor, bias: Tensor | None = None, *, quantization: Quantization = "none"
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        quantization: Quantization = "none",
+        gated: bool = False,
     ) -> Weight:
         """See `Kernels.pack`."""
         out_features, in_features = weight.shape
         result = Weight(out_features, in_features, quantization, None, bias)
         if quantization == "none" and self._native is not None and self._packs(weight):
-            result.packed = {"tiles": _pack_tiles(self._native, weight.contiguous())}
+            result.packed = {"tiles": _pack_tiles(self._native, weight.contiguous(), gated=gated)}
+            result.is_gated = gated
         elif quantization == "none":
             result.dense = weight.contiguous()
         elif self._native is not None:
@@ -92,7 +98,7 @@ class CpuLinear:
         return result
 
     def linear(self, x: Tensor, weight: Weight) -> Tensor:
-        """See `Kernels.linear`."""
+        """See `Kernels.linear`; of gated tiles, `Kernels.gated_linear`."""
         if weight.dense is not None:
             return F.linear(x, weight.dense, weight.bias)
         if self._native is None:
@@ -114,15 +120,17 @@ class CpuLinear:
         return self._tiles and weight.dtype == torch.bfloat16
 
     def _tiled(self, functions: _Functions, x: Tensor, weight: Weight) -> Tensor:
-        out = x.new_empty((x.shape[0], weight.out_features))
+        outputs = weight.out_features // 2 if weight.is_gated else weight.out_features
+        out = x.new_empty((x.shape[0], outputs))
         bias = weight.packed.get("bias")
         functions.tiled(
             x.data_ptr(),
             x.stride(0),
             x.shape[0],
             weight.packed["tiles"].data_ptr(),
-            weight.out_features,
+            outputs,
             weight.in_features,
+            weight.is_gated,
             None if bias is None else bias.data_ptr(),
             out.data_ptr(),
             torch.get_num_threads(),
@@ -174,20 +182,23 @@ def _load() -> tuple[_Functions | None, str]:
     )
     p, n = c_void_p, c_long
     functions.has_tiles.argtypes, functions.has_tiles.restype = [], c_int
-    functions.pack.argtypes = [p, n, n, p, c_int]
-    functions.tiled.argtypes = [p, n, n, p, n, n, p, p, c_int]
+    functions.pack.argtypes = [p, n, n, c_int, p, c_int]
+    functions.tiled.argtypes = [p, n, n, p, n, n, c_int, p, p, c_int]
     functions.quantized.argtypes = [p, n, n, c_int, p, p, n, n, c_int, p, p, n, c_int]
     functions.pack.restype = functions.tiled.restype = functions.quantized.restype = None
     return functions, ""
 
 
-def _pack_tiles(functions: _Functions, weight: Tensor) -> Tensor:
-    """Tiles as `csrc/linear_amx.h` says: `(numbers,)` bfloat16, of rows and columns up to 32s."""
+def _pack_tiles(functions: _Functions, weight: Tensor, *, gated: bool) -> Tensor:
+    """Tiles as `csrc/linear_amx.h` says: `(numbers,)` bfloat16, of rows and columns rounded up."""
     rows, columns = weight.shape
-    numbers = (rows + -rows % _TILE_PAIR) * (columns + -columns % _TILE_PAIR)
+    half = rows // 2 if gated else rows
+    unit = _TILE_PAIR // 2 if gated else _TILE_PAIR  # rows of a half
+    numbers = -(-half // unit) * _TILE_PAIR * (columns + -columns % _TILE_PAIR)
     whole = torch.empty(numbers + _ALIGNMENT, dtype=torch.bfloat16)
     tiles = whole[-whole.data_ptr() // 2 % _ALIGNMENT :][:numbers]
-    functions.pack(weight.data_ptr(), rows, columns, tiles.data_ptr(), torch.get_num_threads())
+    threads = torch.get_num_threads()
+    functions.pack(weight.data_ptr(), rows, columns, gated, tiles.data_ptr(), threads)
     return tiles
 
 

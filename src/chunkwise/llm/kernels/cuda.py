@@ -51,7 +51,12 @@ class CudaKernels(ReferenceKernels):
         }
 
     def pack(
-        self, weight: Tensor, bias: Tensor | None = None, *, quantization: Quantization = "none"
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        quantization: Quantization = "none",
+        gated: bool = False,
     ) -> Weight:
         """See `Kernels.pack`."""
         if quantization == "none" or not self._has_triton:

@@ -107,6 +107,7 @@ class Weight:
         dense: `(out_features, in_features)`, or None where only packed forms are kept.
         bias: `(out_features,)` or None.
         packed: Further forms by name, as the kernel likes them.
+        is_gated: Whether it is in a form that only `gated_linear` reads.
     """
 
     out_features: int
@@ -115,6 +116,7 @@ class Weight:
     dense: Tensor | None = None
     bias: Tensor | None = None
     packed: dict[str, Any] = field(default_factory=dict)
+    is_gated: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -137,14 +139,23 @@ class Kernels(ABC):
 
     @abstractmethod
     def pack(
-        self, weight: Tensor, bias: Tensor | None = None, *, quantization: Quantization = "none"
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        quantization: Quantization = "none",
+        gated: bool = False,
     ) -> Weight:
-        """A matrix `(out, in)` in the form that `linear` wants. The input is not kept alive
-        unless the result needs it."""
+        """A matrix `(out, in)` in the form that `linear` wants, or `gated_linear`: gates above, of
+        as many rows as what is below. The input is not kept alive unless the result needs it."""
 
     @abstractmethod
     def linear(self, x: Tensor, weight: Weight) -> Tensor:
         """`x @ weight.T + bias`: `(rows, in)` to `(rows, out)`."""
+
+    def gated_linear(self, x: Tensor, weight: Weight) -> Tensor:
+        """`silu_mul` of a linear layer of gated weights: `(rows, in)` to `(rows, out / 2)`."""
+        return self.silu_mul(self.linear(x, weight))
 
     @abstractmethod
     def gather_rows(self, weight: Weight, rows: Tensor) -> Tensor:

@@ -26,7 +26,12 @@ class ReferenceKernels(Kernels):
         return {"all operations": "reference (plain torch)"}
 
     def pack(
-        self, weight: Tensor, bias: Tensor | None = None, *, quantization: Quantization = "none"
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        quantization: Quantization = "none",
+        gated: bool = False,
     ) -> Weight:
         """See `Kernels.pack`."""
         out_features, in_features = weight.shape

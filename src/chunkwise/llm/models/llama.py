@@ -136,7 +136,7 @@ class Decoder:
         for i, (layer, norm) in enumerate(zip(self.layers, after, strict=True)):
             x = self._attention(i, layer, x, plan, rotary, tap)
             x, residual = kernels.add_rms_norm(x, residual, layer.mlp_norm, eps)
-            x = kernels.silu_mul(kernels.linear(x, layer.gate_up))
+            x = kernels.gated_linear(x, layer.gate_up)
             x = kernels.linear(x, layer.down)
             x, residual = kernels.add_rms_norm(x, residual, norm, eps)
         return x
@@ -196,10 +196,11 @@ class _Loader:
         *,
         bias: bool,
         quantization: Quantization,
+        gated: bool = False,
     ) -> Weight:
         weight = self.stacked([f"{name}.weight" for name in names], rows, columns)
         given = self.stacked([f"{name}.bias" for name in names], rows) if bias else None
-        return self.kernels.pack(weight, given, quantization=quantization)
+        return self.kernels.pack(weight, given, quantization=quantization, gated=gated)
 
 
 def _ends(load: _Loader, config: ModelConfig, quantization: Quantization) -> tuple[Weight, Weight]:
@@ -220,9 +221,11 @@ def _layer(load: _Loader, config: ModelConfig, index: int, quantization: Quantiz
     q, kv = config.num_heads * head, config.num_kv_heads * head
     at = f"model.layers.{index}"
 
-    def linear(names: str, rows: Sequence[int], columns: int, *, bias: bool) -> Weight:
+    def linear(
+        names: str, rows: Sequence[int], columns: int, *, bias: bool, gated: bool = False
+    ) -> Weight:
         paths = [f"{at}.{name}" for name in names.split()]
-        return load.linear(paths, rows, columns, bias=bias, quantization=quantization)
+        return load.linear(paths, rows, columns, bias=bias, quantization=quantization, gated=gated)
 
     def head_norm(name: str) -> Tensor | None:
         return load.tensor(f"{at}.self_attn.{name}.weight", head) if config.qk_norm else None
@@ -235,7 +238,9 @@ def _layer(load: _Loader, config: ModelConfig, index: int, quantization: Quantiz
         k_norm=head_norm("k_norm"),
         o=linear("self_attn.o_proj", (hidden,), q, bias=config.o_bias),
         mlp_norm=load.tensor(f"{at}.post_attention_layernorm.weight", hidden),
-        gate_up=linear("mlp.gate_proj mlp.up_proj", (width, width), hidden, bias=config.mlp_bias),
+        gate_up=linear(
+            "mlp.gate_proj mlp.up_proj", (width, width), hidden, bias=config.mlp_bias, gated=True
+        ),
         down=linear("mlp.down_proj", (hidden,), width, bias=config.mlp_bias),
     )
 

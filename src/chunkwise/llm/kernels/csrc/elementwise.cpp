@@ -21,14 +21,6 @@ struct Writing {
   const float *cos, *sin;
   int64_t num_rows, k_stride, v_stride, layer, kv_heads, size, threads, is_bf16;
 };
-// Rounded to the type and back.
-template <typename T>
-__m512 rounded(__m512 x) {
-  if constexpr (sizeof(T) == 4) return x;
-  const __m256i raw = (__m256i)_mm512_cvtneps_pbh(x);
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16));
-}
-
 template <typename T>
 __m512 some_floats(const T* x, __mmask16 mask) {
   if constexpr (sizeof(T) == 4) {
@@ -92,15 +84,6 @@ void norm_rows(const Norm& n) {
     T* out = static_cast<T*>(n.out) + i * n.width;
     norm_row(x, residual, static_cast<const T*>(n.weight), out, n.width, n.eps);
   }
-}
-
-// silu(g) * u, silu rounded to the type in between as the reference does.
-template <typename T>
-__m512 gated(__m512 gate, __m512 up) {
-  const __m512 power = exp2_of<false>(_mm512_min_ps(
-      _mm512_mul_ps(gate, _mm512_set1_ps(-1.44269504f)), _mm512_set1_ps(126.f)));
-  const __m512 one = _mm512_set1_ps(1.f);
-  return _mm512_mul_ps(rounded<T>(_mm512_div_ps(gate, _mm512_add_ps(one, power))), up);
 }
 
 template <typename T>

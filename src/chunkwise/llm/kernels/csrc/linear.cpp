@@ -10,20 +10,21 @@ extern "C" {
 // 1 where AMX tiles can be used: compiled in, and allowed by the operating system.
 int cw_linear_has_tiles() { return chunkwise_amx::tiles_allowed(); }
 
-// w (n, k) bfloat16, row-major; out: n and k rounded up to multiples of 32, in tiles.
-void cw_linear_pack(const void* w, long n, long k, void* out, int threads) {
+// w (n, k) bfloat16, row-major; out: tiles of k rounded up to a multiple of 32 and of n likewise, or
+// (gated) of n / 2 rounded up to a multiple of 16, twice.
+void cw_linear_pack(const void* w, long n, long k, int gated, void* out, int threads) {
 #ifdef CHUNKWISE_AMX
-    pack_weights({(char*)w, k, false}, n, k, (char*)out, threads);
+    pack_weights({(char*)w, k, false}, n, k, gated, (char*)out, threads);
 #endif
 }
 
-// x (rows, k) bfloat16, rows x_stride apart; w (n, k) from `cw_linear_pack`; bias float32 or null;
-// out (rows, n) bfloat16.
+// x (rows, k) bfloat16, rows x_stride apart; w from `cw_linear_pack`; bias float32 or null; out
+// (rows, n) bfloat16, n being half of the rows of gated weights.
 void cw_linear_bf16(const void* x, long x_stride, long rows, const void* w, long n, long k,
-                    const void* bias, void* out, int threads) {
+                    int gated, const void* bias, void* out, int threads) {
 #ifdef CHUNKWISE_AMX
-    const PackedWeights weights{(const char*)w, n, k};
-    const Output result{{(char*)out, n, false}, rows, n, (const float*)bias, nullptr};
+    const PackedWeights weights{(const char*)w, gated ? 2 * ceil_div(n, kTile) * kTile : n, k};
+    const Output result{{(char*)out, n, false}, rows, n, (const float*)bias, nullptr, gated != 0};
     linear_tiles({(char*)x, x_stride, false}, weights, result, threads);
 #endif
 }
@@ -39,7 +40,7 @@ void cw_linear_quant(const void* x, long x_stride, long rows, int wide, const vo
     const float* add = (const float*)bias;
 #ifdef CHUNKWISE_AMX
     if (!wide && rows >= tile_rows) {
-        const Output output{result, rows, n, add, weights.row_scales};
+        const Output output{result, rows, n, add, weights.row_scales, false};
         if (bits == 8) linear_tiles(in, WidenedWeights<Int8>{weights}, output, threads);
         else linear_tiles(in, WidenedWeights<Int4>{weights}, output, threads);
         return;

@@ -9,6 +9,7 @@
 // streaming loads of weights do not push it out; a block of weights stays in L2 while the panels
 // of a group of rows, which L2 also holds, go past it, and the next block is fetched meanwhile.
 #pragma once
+#include "activation.h"
 #include "amx.h"
 #include "linear_common.h"
 
@@ -49,14 +50,17 @@ inline void pack_tile(const Matrix& x, long rows, long row, long k, long end, bo
     for (int i = 0; i < 16; i++) _mm512_store_si512(tile + 64 * i, r[i]);
 }
 
-// Row-major weights `(n, k)` to tiles: `ceil(n / 32) * ceil(k / 32)` pairs of them.
-inline void pack_weights(const Matrix& w, long n, long k, char* out, int threads) {
-    const long depth = depth_of(k), units = ceil_div(n, kPanel);
+// Row-major weights `(n, k)` to tiles. `gated`: the upper half of the rows are gates, and a unit is
+// 16 gates and the 16 rows that they are for.
+inline void pack_weights(const Matrix& w, long n, long k, bool gated, char* out, int threads) {
+    const long depth = depth_of(k), width = gated ? n / 2 : n;
+    const long outputs = gated ? kTile : kPanel, other = gated ? width : kTile;
 #pragma omp parallel for num_threads(threads)
-    for (long u = 0; u < units; u++)
+    for (long u = 0; u < ceil_div(width, outputs); u++)
         for (long kt = 0; kt < depth; kt++)
             for (long half = 0; half < 2; half++)
-                pack_tile(w, n, u * kPanel + half * kTile, kt * kDepth, k, true,
+                pack_tile(w, gated ? width * (1 + half) : n, u * outputs + half * other,
+                          kt * kDepth, k, true,
                           out + (u * depth + kt) * kPair + half * kTileBytes);
 }
 
@@ -134,30 +138,43 @@ inline void multiply(const char* w, Rows x, long depth, char* c, bool first, Fet
     asm volatile("" ::: "memory");
 }
 
-// Where sums go: scaled, with bias, rounded.
+// Where sums go: scaled, with bias, rounded; gated ones as silu(gate) * up.
 struct Output {
     Matrix matrix;
-    long rows, n;
-    const float *bias, *scales;  // of each output, or null; scales up to a multiple of 32
+    long rows, n;                // n: columns of the matrix
+    const float *bias, *scales;  // of each sum, or null; scales up to a multiple of 32
+    bool gated;
 
-    // 16 numbers of outputs n0 .. +16, those from n on zero.
-    __m512 bias16(long n0) const {
-        return bias ? load16({(char*)bias, 0, true}, 0, n0, n) : _mm512_setzero_ps();
+    // Biases of 16 sums from n0 on, zero from `end` on.
+    __m512 bias16(long n0, long end) const {
+        return bias ? load16({(char*)bias, 0, true}, 0, n0, end) : _mm512_setzero_ps();
     }
-    // Sums of rows m0 .. and outputs n0 .. +32, as `multiply` left them.
-    void write(const char* c, long m0, long n0) const {
-        const __m512 one = _mm512_set1_ps(1.f), add0 = bias16(n0), add1 = bias16(n0 + kTile);
-        const __m512 by0 = scales ? _mm512_loadu_ps(scales + n0) : one;
+    // Sums of rows m0 .. and of unit u, as `multiply` left them.
+    void write(const char* c, long m0, long u) const {
+        const long n0 = u * (gated ? kTile : kPanel), count = std::min(rows - m0, kPanel);
+        const __m512 one = _mm512_set1_ps(1.f), by0 = scales ? _mm512_loadu_ps(scales + n0) : one;
         const __m512 by1 = scales ? _mm512_loadu_ps(scales + n0 + kTile) : one;
-        const long count = std::min(rows - m0, kPanel), left = n - n0;
-        const __mmask32 mask = left >= kPanel ? 0xffffffff : (1u << left) - 1;
+        const __m512 add0 = bias16(n0, n);
+        const __m512 add1 = gated ? bias16(n + n0, 2 * n) : bias16(n0 + kTile, n);
         for (long i = 0; i < count; i++) {
             const char* sums = c + i / kTile * kPair + i % kTile * 64;
             const __m512 a = _mm512_fmadd_ps(_mm512_load_ps(sums), by0, add0);
             const __m512 b = _mm512_fmadd_ps(_mm512_load_ps(sums + kTileBytes), by1, add1);
-            _mm512_mask_storeu_epi16((bf16*)matrix.row(m0 + i) + n0, mask,
-                                     (__m512i)_mm512_cvtne2ps_pbh(b, a));
+            write_row(m0 + i, n0, a, b);
         }
+    }
+
+   private:
+    void write_row(long row, long n0, __m512 a, __m512 b) const {
+        if (gated) {
+            using chunkwise::rounded;
+            store16(matrix, row, n0, n,
+                    chunkwise::gated<bf16>(rounded<bf16>(a), rounded<bf16>(b)));
+            return;
+        }
+        const __mmask32 mask = n - n0 >= kPanel ? 0xffffffff : (1u << (n - n0)) - 1;
+        _mm512_mask_storeu_epi16((bf16*)matrix.row(row) + n0, mask,
+                                 (__m512i)_mm512_cvtne2ps_pbh(b, a));
     }
 };
 
@@ -184,7 +201,7 @@ inline void few_rows(const W& w, const Matrix& x, const Output& out, Share share
         const char* tiles = w.block(u, u + 1, 0, depth, scratch).tiles;
         const Fetch ahead{tiles + kAhead, tiles + kAhead + depth * kPair, W::kInMemory ? 32 : 0};
         go(tiles, rows, depth, sums, true, ahead);
-        out.write(sums, 0, u * kPanel);
+        out.write(sums, 0, u);
     }
 }
 
@@ -228,7 +245,7 @@ struct Group {
                 go(block.tiles + i * block.stride + from * kPair,
                    {at, at + depth * kTileBytes, 64, kTileBytes}, to - from, c, k_from + from == 0,
                    fetch);
-                if (k_from + to == depth) out.write(c, p * kPanel, (u + i) * kPanel);
+                if (k_from + to == depth) out.write(c, p * kPanel, u + i);
             }
         }
     }

@@ -12,13 +12,12 @@
 #include <cstdint>
 #include <cstring>
 
+#include "activation.h"
 #include "amx.h"
 
 namespace chunkwise {
 
 using chunkwise_amx::transpose16;
-
-using bf16 = uint16_t;
 
 inline __m512 load_floats(const float* x) { return _mm512_loadu_ps(x); }
 
@@ -32,29 +31,6 @@ inline void store_floats(float* x, __m512 v) { _mm512_storeu_ps(x, v); }
 // Rounds to nearest even. VCVTNEPS2BF16 would flush denormals, which nothing here minds.
 inline void store_floats(bf16* x, __m512 v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), (__m256i)_mm512_cvtneps_pbh(v));
-}
-
-// 2^x for x <= about 0, relative error 1e-4 (coarse: enough for weights rounded to bf16) or 2e-7.
-template <bool COARSE>
-inline __m512 exp2_of(__m512 x) {
-  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 f = _mm512_sub_ps(x, whole);
-  __m512 p;
-  if (COARSE) {
-    p = _mm512_set1_ps(0.05587100f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.24259823f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.69312103f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.99992496f));
-  } else {
-    p = _mm512_set1_ps(1.5403530e-4f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3333558e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-  }
-  return _mm512_scalef_ps(p, whole);
 }
 
 inline void load16(__m512i r[16], const void* from, int64_t stride_bytes) {
