@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkwise.errors import ConfigError
-from chunkwise.evaluation.base import Report, compare, paired_bootstrap
+from chunkwise.evaluation.base import Report, compare
 from chunkwise.evaluation.spans import (
     Chunking,
     Compat,
@@ -173,17 +172,6 @@ def test_evaluates_question_by_question() -> None:
     assert [row["recall"] for row in report.rows] == [1.0, 0.0]
     assert report.means()["iou"] == 0.5
     assert report.means()["recall_at_30"] == 1.0
-
-
-def test_bootstrap_tells_a_clear_difference_from_chance() -> None:
-    chance = np.random.default_rng(1)
-    noise = chance.normal(0, 1, 400)
-    clear = paired_bootstrap(noise + 0.5)
-    assert clear.is_clear
-    assert clear.low < clear.mean < clear.high
-    assert clear.high - clear.low == pytest.approx(4 * 1 / np.sqrt(400), rel=0.2)
-    assert not paired_bootstrap(noise - noise.mean()).is_clear
-    assert paired_bootstrap(noise, seed=3) == paired_bootstrap(noise, seed=3)
 
 
 def test_compares_reports_of_the_same_questions_only() -> None:

@@ -15,9 +15,11 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C."""
-    # Threads that wait for each other by spinning halve the speed on a busy machine. Read by
-    # OpenMP when torch is imported, so it is the program's to set and not the library's.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin long while they wait for each other are ten times slower on a busy machine,
+    # threads that never spin half as fast on an idle one (docs/log.md). Read by OpenMP when torch
+    # is imported, so it is the program's to set and not the library's.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     level = os.environ.get("CHUNKWISE_LOG", "WARNING").upper()
     if level not in logging.getLevelNamesMapping():
         names = ", ".join(logging.getLevelNamesMapping())
@@ -30,10 +32,11 @@ def main() -> None:
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        from chunkwise.cli import documents, inspection, models, questions
+        from chunkwise.cli import documents, evaluation, inspection, models, questions
         from chunkwise.cli.app import app
 
-        assert all((documents, inspection, models, questions)), "imported for their commands"
+        commands = (documents, evaluation, inspection, models, questions)
+        assert all(commands), "imported for their commands"
         app()
     except ChunkwiseError as exc:
         print(f"chunkwise: {exc}", file=sys.stderr)

@@ -1,5 +1,6 @@
-"""Evaluation: how good are the chunks, the hits and the answers."""
+"""Evaluation: how good are the chunks, the sentences, the hits and the answers."""
 
-from chunkwise.evaluation.base import Interval, Report, compare, paired_bootstrap
+from chunkwise.evaluation.base import Report, compare
+from chunkwise.evaluation.bootstrap import Interval, paired_bootstrap
 
 __all__ = ["Interval", "Report", "compare", "paired_bootstrap"]

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
-
-
-class Interval(NamedTuple):
-    """A mean difference and the interval that holds it in 95 % of the resamples."""
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def is_clear(self) -> bool:
-        """True when the interval does not hold zero."""
-        return self.low > 0 or self.high < 0
+from chunkwise.evaluation.bootstrap import Interval, paired_bootstrap
 
 
 @dataclass(frozen=True)
@@ -66,36 +53,3 @@ def compare(
         )
         for key in shared
     }
-
-
-def paired_bootstrap(
-    differences: NDArray[np.float64], *, resamples: int = 10_000, seed: int = 0
-) -> Interval:
-    """Percentile bootstrap of the mean of per-question differences.
-
-    Args:
-        differences: One system's values less another's, question by question: `(n,)`, n > 0.
-        resamples: How often to resample the questions with replacement.
-        seed: Same seed, same interval.
-    """
-    if differences.ndim != 1 or not len(differences) or resamples < 1:
-        raise ConfigError(
-            f"A bootstrap needs a row of differences and `resamples` > 0, "
-            f"got shape {differences.shape!r} and {resamples!r}."
-        )
-    chance = np.random.default_rng(seed)
-    # Drawn in blocks, so that many questions and many resamples need little memory.
-    block = max(1, 4_000_000 // len(differences))
-    means = np.concatenate(
-        [
-            differences[chance.integers(0, len(differences), (count, len(differences)))].mean(1)
-            for count in _blocks(resamples, block)
-        ]
-    )
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(differences.mean()), float(low), float(high))
-
-
-def _blocks(total: int, block: int) -> list[int]:
-    full, rest = divmod(total, block)
-    return [block] * full + ([rest] if rest else [])

@@ -212,9 +212,9 @@ def test_gated_layers_equal_the_layer_and_then_the_gate(
     kernels, reference = CpuKernels(dtype), ReferenceKernels()
     kernels._linear = make(path, dtype)
     weight, bias = torch.randn(2 * width, k).to(dtype), torch.randn(2 * width).to(dtype)
-    for given in (None, bias):
-        packed = kernels.pack(weight, given, quantization=quantization, gated=True)
-        plain = kernels.pack(weight, given, quantization=quantization)
+    for add in (None, bias):
+        packed = kernels.pack(weight, add, quantization=quantization, gated=True)
+        plain = kernels.pack(weight, add, quantization=quantization)
         for rows in (1, 17, 40, 600):
             x = torch.randn(rows, k).to(dtype)
             found = kernels.gated_linear(x, packed)

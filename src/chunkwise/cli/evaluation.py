@@ -1,0 +1,261 @@
+"""Commands that measure: eval qa, eval segmentation."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from chunkwise.cli.app import (
+    DEFAULT_CORPUS,
+    CorpusOption,
+    JsonOption,
+    SetOption,
+    app,
+    err,
+    open_with,
+    out,
+    print_json,
+)
+from chunkwise.cli.progress import progress_bar
+from chunkwise.cli.questions import (
+    AnswererOption,
+    BaseUrlOption,
+    ModelOption,
+    RetrieverOption,
+)
+from chunkwise.errors import ConfigError
+from chunkwise.evaluation.answers import AnswerSummary, ScoredAnswer, compare_answers, summarise
+from chunkwise.evaluation.bootstrap import Interval
+from chunkwise.evaluation.questions import Question, asker, read_questions
+from chunkwise.evaluation.rows import writing_rows
+from chunkwise.evaluation.runs import evaluate_answers, paired, read_rows, row_dict
+from chunkwise.evaluation.segmentation import (
+    SegmentationSummary,
+    by_language,
+    corrupted,
+    evaluate_segmenter,
+    read_texts,
+    summarise_segmentation,
+)
+from chunkwise.pipeline.corpus import Corpus
+from chunkwise.pipeline.ingest import Progress
+from chunkwise.registry import spec_name
+
+T = TypeVar("T")
+_MEASURES = {
+    "exact": "exact match",
+    "f1": "F1",
+    "answered": "answered",
+    "auc": "AUC of abstention",
+}
+_BOUNDARY_MEASURES = {"f1": "boundary F1", "pk": "Pk", "windowdiff": "WindowDiff"}
+
+eval_app = typer.Typer(
+    no_args_is_help=True, help="Measure answers and sentences against gold ones."
+)
+app.add_typer(eval_app, name="eval")
+
+
+@eval_app.command()
+def qa(
+    questions: Annotated[Path, typer.Argument(metavar="QUESTIONS", help="JSON lines.")],
+    corpus: CorpusOption = DEFAULT_CORPUS,
+    answerer: AnswererOption = None,
+    retriever: RetrieverOption = None,
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Confidence below which nothing is found.")
+    ] = None,
+    rows: Annotated[Path | None, typer.Option(help="Write a JSON line a question here.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Compare with the --rows of an earlier run.")
+    ] = None,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask questions whose answers are known, and say how good the answers are.
+
+    A line is {"question": ..., "answers": [...]}; an empty list: there is no answer.
+
+    With "context" (text) or "contexts" (texts) it is answered from these alone, else from the
+    corpus. "id" and "document" are read too. Intervals hold 95 % of the resamples, which are of
+    documents where they are named.
+    """
+    flags = {"answerer": answerer, "retriever": retriever, "model": model, "base_url": base_url}
+    asked = read_questions(questions)
+    earlier = None if baseline is None else _earlier(asked, baseline)
+    _keep_apart(questions, rows)
+    with open_with(corpus, sets, threshold=threshold, **flags) as opened:
+        found = _asked(opened, asked, rows, hidden=as_json)
+        name = spec_name(opened.settings.answerer)
+    summary = summarise(found)
+    differences = None if earlier is None else compare_answers(found, earlier)
+    failed = [row for row in found if row.error]
+    if as_json:
+        against = {"file": str(baseline), **_intervals(differences)} if differences else None
+        print_json({"answerer": name, **_answers_dict(summary, failed), "baseline": against})
+    else:
+        _show_answers(name, summary, failed, differences)
+    if failed:
+        raise typer.Exit(1)
+
+
+@eval_app.command()
+def segmentation(
+    file: Annotated[Path, typer.Argument(help="JSON lines, gzipped or not.")],
+    segmenter: Annotated[str | None, typer.Option(help="What finds sentences.")] = None,
+    corrupt: Annotated[
+        bool, typer.Option("--corrupt", help="Without punctuation and case, as speech has none.")
+    ] = False,
+    corpus: CorpusOption = DEFAULT_CORPUS,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find sentences in texts where they are known, and say how many ends are right.
+
+    A line is {"text": ..., "spans": [[start, end], ...]}, with "lang" where it is known.
+
+    The end of a text does not count. Boundary F1 is better when higher, Pk and WindowDiff when
+    lower. Sums are over texts, so a long text and a large language weigh more.
+    """
+    texts = read_texts(file)
+    if corrupt:
+        texts = [corrupted(gold) for gold in texts]
+    with open_with(corpus, sets, segmenter=segmenter) as opened:
+        name = spec_name(opened.settings.segmenter)
+        scored = evaluate_segmenter(texts, opened.parts.segmenter)
+        counts = list(_counted(scored, len(texts), "segmenting", hidden=as_json))
+    languages = {
+        language: summarise_segmentation(each)
+        for language, each in by_language(texts, counts).items()
+    }
+    overall = summarise_segmentation(counts)
+    if as_json:
+        print_json(
+            {
+                "segmenter": name,
+                "corrupted": corrupt,
+                "languages": {key: _boundaries_dict(each) for key, each in languages.items()},
+                "overall": _boundaries_dict(overall),
+            }
+        )
+    else:
+        _show_boundaries({**languages, "all": overall})
+
+
+def _earlier(asked: list[Question], baseline: Path) -> list[ScoredAnswer]:
+    return paired(asked, read_rows(baseline), name=str(baseline))
+
+
+def _keep_apart(questions: Path, rows: Path | None) -> None:
+    if rows is not None and rows.exists() and rows.samefile(questions):
+        raise ConfigError(f"--rows {str(rows)!r} is the file of the questions; name another.")
+
+
+def _asked(
+    corpus: Corpus, questions: list[Question], rows: Path | None, *, hidden: bool
+) -> list[ScoredAnswer]:
+    """A row for each question; a corpus that is needed and not there is said before the first."""
+    if any(question.contexts is None for question in questions):
+        corpus.stats()
+    writing = contextlib.nullcontext(_nowhere) if rows is None else writing_rows(rows)
+    found = []
+    answered = evaluate_answers(questions, asker(corpus))
+    with writing as write:
+        for row in _counted(answered, len(questions), "asking", hidden=hidden):
+            write(row_dict(row))
+            found.append(row)
+    return found
+
+
+def _nowhere(row: Mapping[str, Any]) -> None:
+    pass
+
+
+def _counted(items: Iterable[T], total: int, verb: str, *, hidden: bool) -> Iterator[T]:
+    """The items as they come, and a bar that draws how many have come."""
+    with progress_bar(verb, hidden=hidden) as progress:
+        for done, item in enumerate(items, start=1):
+            if progress is not None:
+                progress(Progress(done, total, ""))
+            yield item
+
+
+def _answers_dict(summary: AnswerSummary, failed: list[ScoredAnswer]) -> dict[str, Any]:
+    return {
+        "questions": summary.num_questions,
+        "answerable": summary.num_answerable,
+        "failed": [{"id": row.question.id, "reason": row.error} for row in failed],
+        **_intervals(summary.measures),
+    }
+
+
+def _boundaries_dict(summary: SegmentationSummary) -> dict[str, Any]:
+    return {
+        "texts": summary.num_texts,
+        "ends": summary.num_ends,
+        **_intervals(summary.measures),
+    }
+
+
+def _intervals(measures: Mapping[str, Interval]) -> dict[str, Any]:
+    """Measures as JSON shows them; what is not defined is null."""
+    return {
+        name: {
+            key: None if math.isnan(value) else value for key, value in interval._asdict().items()
+        }
+        for name, interval in measures.items()
+    }
+
+
+def _show_answers(
+    name: str,
+    summary: AnswerSummary,
+    failed: list[ScoredAnswer],
+    differences: Mapping[str, Interval] | None,
+) -> None:
+    for row in failed:
+        err().print(f"[red]failed:[/red] {escape(row.question.id)}: {escape(row.error)}")
+    headings = ["measure", "value, 95 % interval"]
+    if differences is not None:
+        headings.append("less the baseline")
+    table = _table(headings)
+    for key, title in _MEASURES.items():
+        cells = [title, _shown(summary.measures[key])]
+        if differences is not None:
+            cells.append(_shown(differences[key], signed=True))
+        table.add_row(*cells)
+    out().print(table)
+    counts = f"{summary.num_questions} questions, {summary.num_answerable} answerable"
+    out().print(f"{counts}, by {escape(name)}", style="dim")
+
+
+def _show_boundaries(summaries: Mapping[str, SegmentationSummary]) -> None:
+    table = _table(["language", "texts", "ends", *_BOUNDARY_MEASURES.values()])
+    for language, summary in summaries.items():
+        cells = [_shown(summary.measures[key]) for key in _BOUNDARY_MEASURES]
+        table.add_row(escape(language), str(summary.num_texts), str(summary.num_ends), *cells)
+    out().print(table)
+
+
+def _table(headings: list[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left")
+    return table
+
+
+def _shown(interval: Interval, *, signed: bool = False) -> str:
+    """`0.512 [0.480, 0.544]`; a dash for what is not defined."""
+    value, low, high = (
+        "-" if math.isnan(x) else f"{x:+.3f}" if signed else f"{x:.3f}" for x in interval
+    )
+    return value if low == "-" else escape(f"{value} [{low}, {high}]")
