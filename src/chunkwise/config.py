@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chunkwise.errors import ConfigError
+from chunkwise.errors import ConfigError, MissingDependencyError
 from chunkwise.registry import Spec, nearest, spec_name
 
 ENV_PREFIX = "CHUNKWISE_"
@@ -254,6 +254,18 @@ def missing_for_encoder() -> list[str]:
 def missing_for_llm() -> list[str]:
     """Packages that a local language model needs and that are not installed."""
     return _missing("torch", "tokenizers", "jinja2")
+
+
+def require_llm() -> None:
+    """Refuse where a local language model cannot run.
+
+    Raises:
+        MissingDependencyError: A package is not installed.
+    """
+    if missing := missing_for_llm():
+        raise MissingDependencyError(
+            f'A local model needs {missing[0]}: pip install "chunkwise[llm]".'
+        )
 
 
 def _missing(*needed: str) -> list[str]:

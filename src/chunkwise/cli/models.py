@@ -19,7 +19,7 @@ from chunkwise.cli.app import (
     out,
     print_json,
 )
-from chunkwise.errors import ChunkwiseError, ConfigError, MissingDependencyError
+from chunkwise.errors import ChunkwiseError, ConfigError
 from chunkwise.pipeline.parts import Parts
 from chunkwise.rag.embedding import embedders
 from chunkwise.registry import spec_name
@@ -76,7 +76,7 @@ def fake(
 
     It answers nonsense, at the speed of the real model.
     """
-    _require_llm()
+    config.require_llm()
     from chunkwise.llm.models.fake import write_fake
 
     _require_free(folder)
@@ -94,7 +94,7 @@ def convert(
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
 ) -> None:
     """Write a checkpoint of another format as a folder that can be used."""
-    _require_llm()
+    config.require_llm()
     from chunkwise.llm.models.convert import convert as write
 
     _require_free(folder)
@@ -145,11 +145,6 @@ def _stored(dtype: str) -> _Stored:
     if dtype not in (known := get_args(_Stored)):
         raise ConfigError(f"`--dtype` must be one of {', '.join(known)}, got {dtype!r}.")
     return cast(_Stored, dtype)
-
-
-def _require_llm() -> None:
-    if missing := config.missing_for_llm():
-        raise MissingDependencyError(f'This needs {missing[0]}: pip install "chunkwise[llm]".')
 
 
 def _require_free(folder: Path) -> None:

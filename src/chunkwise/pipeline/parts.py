@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chunkwise import config
 from chunkwise.config import Settings
-from chunkwise.errors import ConfigError, MissingDependencyError
+from chunkwise.errors import ConfigError
 from chunkwise.prompting import answer_prompt, passage_cost
 from chunkwise.rag.answering import Answerer, answerers
 from chunkwise.rag.chunking import Chunker, chunkers
@@ -93,10 +93,7 @@ class Parts:
                 f"`model` is {s.model!r}: there is no such folder, and no `base_url` is set for a "
                 "model of a server."
             )
-        if missing := config.missing_for_llm():
-            raise MissingDependencyError(
-                f'A local model needs {missing[0]}: pip install "chunkwise[llm]".'
-            )
+        config.require_llm()
         from chunkwise.llm.local import LLM
 
         return LLM(
