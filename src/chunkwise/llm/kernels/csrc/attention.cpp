@@ -85,17 +85,17 @@ class Worker {
     const int64_t offset = call_.layer * part.layer_stride + item_.head * part.capacity * D_;
     const T* k = static_cast<const T*>(part.k) + offset;
     const T* v = static_cast<const T*>(part.v) + offset;
-    // Few lanes wait for memory: smaller blocks, and the next one is fetched while this one is seen.
-    const int64_t keys_a_step = lanes_ <= 16 ? FEW_KEYS : KEYS;
-    if (lanes_ <= 16) fetch(v, from, std::min(keys_a_step, to - from));
+    // Few lanes wait for memory: smaller blocks, and the next one is fetched while this one is seen,
+    // a quarter before each part of the work: all at once they would stand in each other's way.
+    const bool few = lanes_ <= 16;
+    const int64_t keys_a_step = few ? FEW_KEYS : KEYS;
     for (int64_t key = from; key < to; key += keys_a_step) {
       const int n = std::min(keys_a_step, to - key);
-      if (lanes_ <= 16) {
-        const int64_t next = key + keys_a_step, count = std::min(keys_a_step, to - next);
-        fetch(k, next, count);
-        fetch(v, next, count);
-      }
+      const int64_t next = key + keys_a_step;
+      const int64_t count = few ? std::max<int64_t>(0, std::min(keys_a_step, to - next)) : 0;
+      next_keys_ = k + next * D_, next_values_ = v + next * D_, next_size_ = count * D_;
       const T* keys = key_block(k, key, n, part.capacity);
+      fetch_quarter(0);
       if constexpr (BF16) transpose_values(v + key * D_, D_, n, values_, KEYS / 32);
       for (int64_t b = 0; b < blocks_; ++b) {
         const Range& range = ranges[b];
@@ -106,11 +106,12 @@ class Worker {
     }
   }
 
-  // Rows `key` .. +`count` of keys or values, on their way to the cache.
-  void fetch(const T* from, int64_t key, int64_t count) const {
-    const char* at = reinterpret_cast<const char*>(from + key * D_);
-    for (int64_t i = 0; i < count * D_ * int64_t(sizeof(T)); i += 64)
-      _mm_prefetch(at + i, _MM_HINT_T1);
+  // A quarter of the next block, on its way to the cache: two of keys, two of values.
+  void fetch_quarter(int i) const {
+    const char* at = reinterpret_cast<const char*>(i < 2 ? next_keys_ : next_values_);
+    const int64_t half = next_size_ / 2 * sizeof(T);
+    for (int64_t byte = i % 2 * half; byte < (i % 2 + 1) * half; byte += 64)
+      _mm_prefetch(at + byte, _MM_HINT_T1);
   }
 
   Range set_limits(const Part& part, int64_t b, int64_t first, int64_t end) {
@@ -171,12 +172,15 @@ class Worker {
     const int whole = (n + 31) / 32 * 32;
     float* sums = sums_ + b * wide_ * W;
     const uint32_t* q = queries_ + b * query_words_;
+    fetch_quarter(1);
     if constexpr (BF16) {
       Product<NB>::run({k, wide_, 16 * wide_, 32}, q, scores_, whole, wide_, false);
     } else {
       float_product<NB>(k, wide_, 1, reinterpret_cast<const float*>(q), scores_, whole, wide_, false);
     }
+    fetch_quarter(2);
     soften(b, range, key, whole, sums);
+    fetch_quarter(3);
     if constexpr (BF16) {
       Product<NB>::run({values_, 32, KEYS / 32 * 512, 512}, weights_, sums, wide_, whole, true);
     } else {
@@ -344,6 +348,8 @@ class Worker {
   float *scores_, *sums_, *top_, *total_;
   uint32_t *weights_, *queries_;
   T *values_, *keys_, *turned_;
+  const T *next_keys_ = nullptr, *next_values_ = nullptr;  // what is fetched, and its numbers
+  int64_t next_size_ = 0;
   int32_t *low_, *high_;
 };
 

@@ -13,7 +13,7 @@ namespace chunkwise {
 namespace {
 
 constexpr int KEYS = 256;       // keys of one block of scores
-constexpr int FEW_KEYS = 64;    // the same, where there are at most 16 lanes
+constexpr int FEW_KEYS = 32;    // the same, where there are at most 16 lanes
 constexpr int MAX_LANES = 512;  // stacked query rows of one work item
 constexpr int MIN_SPLIT = 512;  // a chain is not cut into pieces of fewer keys
 constexpr float NOTHING = -1e38f;
