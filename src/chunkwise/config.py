@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from chunkwise.errors import ConfigError, MissingDependencyError
+from chunkwise.packaged import packaged_folder
 from chunkwise.registry import Spec, nearest, spec_name
 
 ENV_PREFIX = "CHUNKWISE_"
@@ -76,8 +77,12 @@ class Settings:
     )
     answerer: Spec = _setting(
         "auto",
-        "What answers. auto: `generative` where a model is set, else `extractive`.",
+        "What answers. auto: `generative` where a model is set, else `reader` where a trained one "
+        "is found, else `extractive`.",
         room="answering",
+    )
+    reader_model: str = _setting(
+        "", "Folder of a trained reader for the answerer `reader`; empty: the packaged one, if any."
     )
     threshold: float = _setting(
         -1.0,
@@ -225,8 +230,7 @@ def resolve(settings: Settings, sources: Mapping[str, str] | None = None) -> Res
         changes["retriever"] = "bm25" if weak else "hybrid"
         reasons["retriever"] = "the embedder is weak" if weak else "vectors and words together"
     if settings.answerer == "auto":
-        changes["answerer"] = "generative" if settings.model else "extractive"
-        reasons["answerer"] = f"model {settings.model!r}" if settings.model else "no model is set"
+        changes["answerer"], reasons["answerer"] = _default_answerer(settings)
     if changes:
         settings = dataclasses.replace(settings, **changes)
     return Resolved(settings, sources or dict.fromkeys(FIELDS, "argument"), reasons)
@@ -270,6 +274,30 @@ def require_llm() -> None:
 
 def _missing(*needed: str) -> list[str]:
     return [name for name in needed if importlib.util.find_spec(name) is None]
+
+
+def reader_folder(settings: Settings) -> Path | None:
+    """Folder of the trained reader: as set, else the packaged one if it is there."""
+    if settings.reader_model:
+        return Path(settings.reader_model)
+    return packaged_folder("reader")
+
+
+def missing_for_reader() -> list[str]:
+    """Packages that a trained reader needs and that are not installed."""
+    return _missing("torch", "tokenizers", "safetensors")
+
+
+def _default_answerer(settings: Settings) -> tuple[str, str]:
+    if settings.model:
+        return "generative", f"model {settings.model!r}"
+    if settings.reader_model:
+        return "reader", "`reader_model` is set"
+    if reader_folder(settings) is None:
+        return "extractive", "no model is set"
+    if missing := missing_for_reader():
+        return "extractive", f'no {missing[0]}; install "chunkwise[llm]" for the trained reader'
+    return "reader", "no model is set, and a trained reader is packaged"
 
 
 def _default_embedder() -> tuple[str, str]:

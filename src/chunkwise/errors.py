@@ -10,6 +10,9 @@ ChunkwiseError
 ├── StoreError                          the corpus on disk: damaged, locked, not there
 │   └── CorpusLockedError               another process is writing
 ├── ModelFormatError                    a model folder that cannot be used
+├── TrainingError                       training that cannot start or go on
+│   ├── TrainingDataError               data that is missing or not in the form it should have
+│   └── CheckpointError                 a checkpoint that cannot be written, read or continued
 ├── RequestError                        a request that cannot be answered as asked
 │   ├── PromptTooLongError              a prompt beyond the context or the KV budget
 │   └── OutOfMemoryForKVError           a KV budget that cannot hold what one request needs
@@ -69,6 +72,18 @@ class CorpusLockedError(StoreError):
 
 class ModelFormatError(ChunkwiseError):
     """A model folder lacks a file, a tensor or a known architecture."""
+
+
+class TrainingError(ChunkwiseError):
+    """Training cannot start or go on."""
+
+
+class TrainingDataError(TrainingError):
+    """Training data is missing or has another form than it should."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint cannot be written or read, or is of another run."""
 
 
 class RequestError(ChunkwiseError):

@@ -78,7 +78,7 @@ def open_with(corpus: Path, sets: list[str] | None, **flags: Any) -> Corpus:
 
 def metadata(pairs: list[str] | None) -> dict[str, str]:
     """`--meta KEY=VALUE` as a dictionary."""
-    return dict(_split(pair, "--meta") for pair in pairs or ())
+    return dict(split_pair(pair, "--meta") for pair in pairs or ())
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -89,13 +89,14 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def _pairs(sets: list[str] | None) -> list[tuple[str, str]]:
-    found = [_split(pair, "--set") for pair in sets or ()]
+    found = [split_pair(pair, "--set") for pair in sets or ()]
     for key, _ in found:
         config.known(key, "--set")
     return found
 
 
-def _split(pair: str, flag: str) -> tuple[str, str]:
+def split_pair(pair: str, flag: str) -> tuple[str, str]:
+    """`KEY=VALUE` in its two parts; an error names the flag."""
     key, equals, value = pair.partition("=")
     if not equals or not key:
         raise ConfigError(f"{flag} wants KEY=VALUE, got {pair!r}.")

@@ -20,6 +20,7 @@ from chunkwise.cli.app import (
     print_json,
 )
 from chunkwise.errors import ChunkwiseError, ConfigError
+from chunkwise.packaged import PackagedModel, packaged_models
 from chunkwise.pipeline.parts import Parts
 from chunkwise.rag.embedding import embedders
 from chunkwise.registry import spec_name
@@ -43,6 +44,7 @@ def models(
     with open_with(corpus, sets) as opened:
         settings = opened.settings
         rows = [_embedder_row(name, settings) for name in embedders.own]
+        rows += [_packaged_row(model, settings) for model in packaged_models()]
         if settings.base_url:
             rows += [{"name": m, "kind": "remote", "ready": True} for m in _remote(opened.parts)]
         elif settings.model:
@@ -56,8 +58,7 @@ def models(
         out().print(f"{mark} {escape(row['name']):<24}{row['kind']:<10}{ready}")
     if not settings.model:
         out().print(
-            "No language model is set: answers are verbatim sentences. See `model`, `base_url`.",
-            style="dim",
+            "No language model is set: answers are verbatim. See `model`, `base_url`.", style="dim"
         )
 
 
@@ -114,6 +115,22 @@ def _embedder_row(name: str, settings: config.Settings) -> dict[str, Any]:
         "ready": not missing,
         "missing": missing,
         "in_use": used,
+    }
+
+
+def _packaged_row(model: PackagedModel, settings: config.Settings) -> dict[str, Any]:
+    """A model of the package, its files checked."""
+    damaged = model.damaged()
+    is_reader = model.name == "reader" and spec_name(settings.answerer) == "reader"
+    return {
+        "name": model.name,
+        "kind": "packaged",
+        "ready": not damaged,
+        "missing": f"{', '.join(damaged)} damaged: install the package anew" if damaged else "",
+        "in_use": is_reader and not settings.reader_model,
+        "folder": str(model.folder),
+        "bytes": model.nbytes,
+        "figures": model.card.get("figures", {}),
     }
 
 

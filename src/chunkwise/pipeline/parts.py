@@ -24,6 +24,7 @@ from chunkwise.registry import Spec, spec_name
 from chunkwise.types import Embedder, LanguageModel, SamplingParams, Segmenter, TokenCounter
 
 if TYPE_CHECKING:
+    from chunkwise.rag.answering.reading import SpanReader
     from chunkwise.store import Store
 
 
@@ -108,6 +109,28 @@ class Parts:
             policy=s.scheduler,
         )
 
+    @functools.cached_property
+    def reader(self) -> SpanReader:
+        """The trained reader.
+
+        Raises:
+            ConfigError: There is none.
+            MissingDependencyError: A package that it needs is not installed.
+            ModelFormatError: The folder is no reader's.
+        """
+        folder = config.reader_folder(self.settings)
+        if folder is None or not folder.is_dir():
+            where = f"`reader_model` is {str(folder)!r}: there is no such folder. "
+            raise ConfigError(
+                (where if folder else "No trained reader is packaged. ")
+                + "`chunkwise train reader` makes one; or use the answerer 'extractive'."
+            )
+        from chunkwise.rag.answering.reading import SpanReader
+        from chunkwise.rag.embedding.bert import fastest_dtype
+        from chunkwise.rag.embedding.folder import read_config
+
+        return SpanReader(folder, fastest_dtype(read_config(folder))[0])
+
     def answerer(self, history: Sequence[tuple[str, str]] = ()) -> Answerer:
         """Answers from hits; `history` is what was asked and answered before, oldest first."""
         spec, s = self.settings.answerer, self.settings
@@ -122,6 +145,8 @@ class Parts:
             parts["model"] = self.model
             parts["build_prompt"] = functools.partial(answer_prompt, history=history)
             parts["sampling"] = SamplingParams(max_tokens=s.max_tokens)
+        if "reader" in fields:
+            parts["reader"] = self.reader
         if "embedder" in fields and not self.embedder.is_weak:
             parts["embedder"] = self.embedder
         if s.threshold >= 0:

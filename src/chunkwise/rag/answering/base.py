@@ -37,5 +37,6 @@ def citation(hit: Hit, start: int, end: int) -> Citation:
 
 
 answerers: Registry[Answerer] = Registry(
-    "chunkwise.rag.answering", shared=("base", "evidence", "matching", "support", "units")
+    "chunkwise.rag.answering",
+    shared=("base", "evidence", "matching", "network", "reading", "spans", "support", "units"),
 )

@@ -1,0 +1,1 @@
+"""What the `reader` recipe is made of: span data, distractors, examples, figures."""
