@@ -1,8 +1,9 @@
 """Where do sentences end, by language, and how fast is it found?
 
 Question: boundary precision, recall and F1 of `RuleSegmenter` against gold sentences, beside a
-    naive split after `.`, `!`, `?` and white space (and line breaks), beside spaces for Thai, and
-    beside pysbd where that is installed (`pip install pysbd`).
+    naive split after `.`, `!`, `?` and white space (and line breaks), beside spaces for Thai,
+    beside a trained model where one is named, and beside pysbd where that is installed
+    (`pip install pysbd`).
 Why: chunks, quotations and citations are cut at these boundaries.
 What it does not tell: how good the gold is. Treebanks join sentences of one document or of many
     by a space, so that headings and e-mail signatures, which a reader sees by their layout, can
@@ -12,7 +13,8 @@ What it does not tell: how good the gold is. Treebanks join sentences of one doc
     and a few odd documents were read at the start: the odd half is a check, no clean test set.
     A row longer than 300 sentences counts as documents of 20 sentences each, so that in most
     languages the halves alternate within one text and share its style.
-Usage: python benchmarks/sentences.py DATA_DIR   (a folder with sentences_*.jsonl.gz)
+Usage: python benchmarks/sentences.py DATA_DIR [--model FOLDER]
+    (a folder with sentences_*.jsonl.gz; a folder made by `chunkwise train segmenter`)
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from _machine import machine
+from chunkwise.rag.sentences.learned import LearnedSegmenter
 from chunkwise.rag.sentences.rules import RuleSegmenter
 
 SETS = ("sentences_ud", "sentences_ud_en_ewt_train", "sentences_legal")
@@ -86,13 +89,16 @@ def naive(text: str, language: str) -> list[int]:
     return [trimmed(text, match.end()) for match in NAIVE.finditer(text)]
 
 
-def systems() -> dict[str, Ends]:
+def systems(model: str) -> dict[str, Ends]:
     segmenter = RuleSegmenter()
     found: dict[str, Ends] = {
         "naive": naive,
         "rules": lambda text, language: [end for _, end in segmenter.split(text, language)],
         "rules, guessing": lambda text, language: [end for _, end in segmenter.split(text)],
     }
+    if model:
+        learned = LearnedSegmenter(model)
+        found["learned"] = lambda text, language: [end for _, end in learned.split(text, language)]
     if importlib.util.find_spec("pysbd"):
         found["pysbd"] = pysbd_ends()
     return found
@@ -149,8 +155,10 @@ def speed(ends: Ends, text: str, runs: int = 5) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder with sentences_*.jsonl.gz")
-    data = parser.parse_args().data
-    tried, result = systems(), {"machine": machine(), "sets": {}, "mchars_per_s": {}}
+    parser.add_argument("--model", default="", help="folder of a trained segmenter")
+    asked = parser.parse_args()
+    data = asked.data
+    tried, result = systems(asked.model), {"machine": machine(), "sets": {}, "mchars_per_s": {}}
     print(result["machine"])
     english = ""
     for name in SETS:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkwise.rag.sentences import segmenters
 from chunkwise.types import Segmenter, Span
+from tests.rag.sentences.models import write_random_model
 
 TEXTS = [
     "",
@@ -38,8 +41,13 @@ def check(segmenter: Segmenter, text: str) -> None:
 
 
 @pytest.fixture(scope="module", params=segmenters.own)
-def segmenter(request: pytest.FixtureRequest) -> Segmenter:
-    return segmenters.build(request.param)
+def segmenter(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Segmenter:
+    options: dict[str, Any] = {}
+    if "folder" in segmenters.options(request.param):
+        options["folder"] = write_random_model(tmp_path_factory.mktemp("segmenter"))
+    return segmenters.build({"name": request.param, **options})
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkwise.errors import ConfigError
+from chunkwise.rag._tiling import segment_dp
 from chunkwise.rag.chunking.pieces import (
     Ruler,
     best_break,
     longest_run,
-    segment_dp,
     whole_cluster,
 )
 from chunkwise.rag.counting import named_counter

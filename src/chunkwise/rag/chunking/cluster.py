@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
+from chunkwise.rag._tiling import segment_dp
 from chunkwise.rag.chunking.pieces import (
     Ruler,
     add_overlap,
@@ -27,7 +28,6 @@ from chunkwise.rag.chunking.pieces import (
     longest_run,
     merge,
     pack,
-    segment_dp,
 )
 from chunkwise.types import Document, Embedder, Query, Span, TokenCounter
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
+from chunkwise.rag._tiling import segment_dp
 from chunkwise.rag.chunking.pieces import (
     Ruler,
     add_overlap,
@@ -28,7 +29,6 @@ from chunkwise.rag.chunking.pieces import (
     fitting_pieces,
     longest_run,
     merge,
-    segment_dp,
 )
 from chunkwise.types import Document, Embedder, Query, Segmenter, Span, TokenCounter
 

@@ -6,5 +6,18 @@ from chunkwise.registry import Registry
 from chunkwise.types import Segmenter
 
 segmenters: Registry[Segmenter] = Registry(
-    "chunkwise.rag.sentences", shared=("base", "guess", "languages", "lines", "marks", "periods")
+    "chunkwise.rag.sentences",
+    shared=(
+        "base",
+        "decoding",
+        "guess",
+        "heads",
+        "languages",
+        "lines",
+        "marks",
+        "model",
+        "network",
+        "periods",
+        "tokens",
+    ),
 )

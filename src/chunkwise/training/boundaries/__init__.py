@@ -1,0 +1,1 @@
+"""What the recipe `segmenter` is made of: texts, their corruption, the network, heads, scores."""
