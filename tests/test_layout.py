@@ -19,7 +19,8 @@ ALLOWED = {
     "llm": {*FREE, "registry", "llm"},
     "rag": {*FREE, "registry", "rag"},
     "pipeline": {*FREE, "registry", "config", "prompting", "store", "llm", "rag", "pipeline", ""},
-    "training": {*FREE, "registry", "packaged", "rag", "llm", "evaluation", "training", ""},
+    "training": FREE
+    | {"registry", "packaged", "prompting", "rag", "llm", "evaluation", "training", ""},
     "evaluation": {*FREE, "registry", "pipeline", "rag", "config", "store", "evaluation"},
     "cli": None,  # may import anything
     "": None,  # the package's own face

@@ -181,7 +181,6 @@ recipes: Registry[Recipe] = Registry(
         "device",
         "log",
         "loop",
-        "nano",
         "packing",
         "run",
         "schedule",

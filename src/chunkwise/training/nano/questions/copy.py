@@ -1,0 +1,39 @@
+"""Say a passage again, word by word: what everything else is made of.
+
+Source: Armeni et al., Characterizing Verbatim Short-Term Memory in Neural Language Models
+    (2022): a list, and the list again.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from chunkwise.training.nano.questions import words
+from chunkwise.training.nano.questions.base import Draft
+from chunkwise.training.nano.questions.drawing import one_passage
+from chunkwise.training.nano.questions.names import Names
+
+__all__ = ["Copy"]
+
+_POOLS = (words.THINGS, words.ANIMALS, words.COLOURS, words.TRAITS, words.CITIES)
+_NEAREST, _LONGEST = 4, 12  # words of a list
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Lists of words, each behind a name; asked for by the name."""
+
+    def draw(self, chance: random.Random, names: Names, size: int) -> Draft:
+        """See `Kind.draw`."""
+        runs, questions = [], []
+        for place in range(size):
+            name = names.person().name
+            listed = self._list(chance)
+            runs.append((f"{name}: {listed}.",))
+            questions.append(one_passage("copy", f"Repeat the list of {name}.", listed, place))
+        return Draft(tuple(runs), tuple(questions))
+
+    def _list(self, chance: random.Random) -> str:
+        count = chance.randint(_NEAREST, _LONGEST)
+        return ", ".join(chance.choice(chance.choice(_POOLS)) for _ in range(count))

@@ -1,0 +1,116 @@
+"""Names for people, places and things, parted into splits so that a test has only new ones.
+
+A name belongs to a split by its hash: the whole name, not its parts, so that every part of a test
+name was seen in training and no test name was. Real names of one word (Oslo) are in `train` only.
+Common nouns from short lists (a baker, the cello, Danish) and numbers belong to all splits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from chunkwise.training.nano.questions import words
+
+Split = Literal["train", "valid", "test"]
+Pool = Literal[
+    "age", "beast", "city", "dish", "instrument", "job", "language", "science", "thing", "year"
+]
+"""What a value is drawn from."""
+
+_TRIES = 1000
+
+
+class Person(NamedTuple):
+    """A person; the pronoun is empty where the name does not tell."""
+
+    name: str
+    pronoun: str
+
+
+def split_of(name: str) -> Split:
+    """The split a name belongs to: a tenth each for `valid` and `test`."""
+    tenth = hashlib.blake2b(name.casefold().encode(), digest_size=4).digest()[0] % 10
+    return "valid" if tenth == 0 else "test" if tenth == 1 else "train"
+
+
+@dataclass
+class Names:
+    """Draws names of one split, no two equal.
+
+    Attributes:
+        chance: Where they are drawn from.
+        split: Which names.
+    """
+
+    chance: random.Random
+    split: Split = "train"
+    _used: set[str] = field(default_factory=set)
+
+    def person(self, *, has_pronoun: bool = False) -> Person:
+        """Somebody: `Anna Velkor`, or `Velkor` where the pronoun does not matter."""
+        if not has_pronoun and self.chance.random() < 0.5:
+            return Person(self._new(self._invented), "")
+        is_woman = self.chance.random() < 0.5
+        firsts = words.WOMEN if is_woman else words.MEN
+        name = self._new(lambda: f"{self.chance.choice(firsts)} {self._invented()}")
+        return Person(name, "she" if is_woman else "he")
+
+    def alias(self) -> str:
+        """Another name for somebody: `Z7`, `the Grey Heron`, `Zorvek`."""
+        return self._new(self.chance.choice((self._code, self._beast, self._invented)))
+
+    def value(self, pool: Pool) -> str:
+        """A value that no other fact of the context has."""
+        make = self._makers()[pool]
+        is_open = pool in ("city", "dish", "thing")
+        return self._new(make, is_open=is_open)
+
+    def _makers(self) -> dict[Pool, Callable[[], str]]:
+        pick = self.chance.choice
+        return {
+            "age": lambda: str(self.chance.randint(18, 97)),
+            "beast": lambda: pick(words.BEASTS),
+            "city": self._city,
+            "dish": lambda: f"{pick(words.TASTES)} {pick(words.DISHES)}",
+            "instrument": lambda: pick(words.INSTRUMENTS),
+            "job": lambda: pick(words.JOBS),
+            "language": lambda: pick(words.LANGUAGES),
+            "science": lambda: pick(words.SCIENCES),
+            "thing": lambda: f"the {pick(words.COLOURS)} {pick(words.THINGS)}",
+            "year": lambda: str(self.chance.randint(1801, 2019)),
+        }
+
+    def _city(self) -> str:
+        if self.split == "train" and self.chance.random() < 0.3:
+            return self.chance.choice(words.CITIES)
+        if self.chance.random() < 0.3:
+            return self._joined(words.FIRSTS, words.MIDDLES, words.TOWN_ENDS)
+        return self._joined(words.FIRSTS, words.TOWN_ENDS)
+
+    def _invented(self) -> str:
+        if self.chance.random() < 0.3:
+            return self._joined(words.FIRSTS, words.MIDDLES, words.LASTS)
+        return self._joined(words.FIRSTS, words.LASTS)
+
+    def _code(self) -> str:
+        return f"{self.chance.choice('ABCDEFGHJKLMNPQRSTUVWXYZ')}{self.chance.randint(2, 99)}"
+
+    def _beast(self) -> str:
+        return f"the {self.chance.choice(words.TRAITS)} {self.chance.choice(words.ANIMALS)}"
+
+    def _joined(self, *parts: Sequence[str]) -> str:
+        return "".join(self.chance.choice(part) for part in parts)
+
+    def _new(self, make: Callable[[], str], *, is_open: bool = True) -> str:
+        """One that is not used yet and, of an open pool, of this split."""
+        for _ in range(_TRIES):
+            name = make()
+            is_ours = not is_open or name in words.CITIES or split_of(name) == self.split
+            if name not in self._used and is_ours:
+                self._used.add(name)
+                return name
+        raise AssertionError(f"{_TRIES} draws gave no new name in {self.split!r}: pool too small")

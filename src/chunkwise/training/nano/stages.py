@@ -1,0 +1,122 @@
+"""The curriculum: what is learnt in which order, and when a stage is over.
+
+A stage ends when fresh validation questions are answered as well as its goals ask, or when its
+share of the steps is used up. Copying comes first, then one fact, then more, then two passages:
+each is the part that the next is made of.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from chunkwise.errors import ConfigError
+from chunkwise.training.nano.questions import Context, Names, compose, kinds
+from chunkwise.training.nano.questions.drawing import filler
+from chunkwise.training.nano.questions.names import Split
+
+_MOST_QUESTIONS = 14
+_KINDS = {name: kinds.build(name) for name in kinds.own}
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How contexts of generated questions are drawn.
+
+    Attributes:
+        odds: Of each kind.
+        size: Smallest and largest `size` of a kind's draft.
+        drafts: Fewest and most drafts in a context.
+        fillers: Most passages that say nothing.
+    """
+
+    odds: Mapping[str, float]
+    size: tuple[int, int]
+    drafts: tuple[int, int] = (1, 1)
+    fillers: int = 0
+
+    def draw(self, chance: random.Random, split: Split) -> Context:
+        """A context with at most some fourteen questions."""
+        names = Names(chance, split)
+        count = chance.randint(*self.drafts)
+        picked = chance.choices(list(self.odds), weights=list(self.odds.values()), k=count)
+        drafts = [_KINDS[kind].draw(chance, names, chance.randint(*self.size)) for kind in picked]
+        drafts.append(filler(chance, self.fillers))
+        whole = compose(drafts, chance)
+        return Context(whole.passages, whole.questions[:_MOST_QUESTIONS])
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage of the curriculum.
+
+    Attributes:
+        name: Its name in the log.
+        share: Most of all steps that it may take, in (0, 1].
+        mix: Generated questions; None: none.
+        goals: Accuracy of each kind that ends it; empty: only its share does.
+        text: Share of the steps that are plain text.
+        real: Share of the steps that are questions people wrote.
+    """
+
+    name: str
+    share: float
+    mix: Mix | None = None
+    goals: Mapping[str, float] = field(default_factory=dict)
+    text: float = 0.0
+    real: float = 0.0
+
+    def is_reached(self, figures: Mapping[str, float]) -> bool:
+        """Whether the figures fulfil the goals; never without goals."""
+        return bool(self.goals) and all(
+            figures.get(kind, 0.0) >= goal for kind, goal in self.goals.items()
+        )
+
+
+_ALL = {
+    "bridge": 3.0,
+    "coreference": 2.0,
+    "comparison": 1.5,
+    "counting": 1.0,
+    "one_hop": 1.5,
+    "unanswerable": 1.0,
+    "copy": 0.3,
+}
+EVERYTHING = Mix(_ALL, (2, 4), (1, 3), fillers=2)
+"""Contexts of several kinds of questions."""
+
+STAGES = (
+    Stage("text", 0.06, text=1.0),
+    Stage("copy", 0.06, Mix({"copy": 1.0}, (1, 2)), {"copy": 0.9}),
+    Stage("one fact", 0.03, Mix({"one_hop": 4.0, "copy": 1.0}, (1, 1)), {"one_hop": 0.95}),
+    Stage("two facts", 0.05, Mix({"one_hop": 6.0, "copy": 1.0}, (2, 2)), {"one_hop": 0.95}),
+    Stage("four facts", 0.10, Mix({"one_hop": 8.0, "copy": 1.0}, (3, 5)), {"one_hop": 0.95}),
+    Stage(
+        "two hops",
+        0.20,
+        Mix({"bridge": 3.0, "coreference": 2.0, "one_hop": 1.0}, (2, 3)),
+        {"bridge": 0.95, "coreference": 0.95, "one_hop": 0.95},
+        text=0.05,
+    ),
+    Stage(
+        "all kinds",
+        0.12,
+        Mix(_ALL, (2, 4), (1, 2), fillers=1),
+        {"bridge": 0.95, "coreference": 0.95, "comparison": 0.9, "counting": 0.9},
+        text=0.05,
+    ),
+    Stage("real", 1.0, EVERYTHING, text=0.1, real=0.3),
+)
+"""The stages of `nano`, in order; the last takes what is left."""
+
+
+def stage_names() -> list[str]:
+    """Names of the stages, in order."""
+    return [stage.name for stage in STAGES]
+
+
+def require_stage(name: str) -> None:
+    """Raises `ConfigError` if there is no stage of that name."""
+    if name not in stage_names():
+        raise ConfigError(f"`start` must be one of {', '.join(stage_names())}, got {name!r}.")
