@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -88,10 +89,15 @@ def quality(reader: SpanReader, cases: Sequence[Case]) -> dict[str, object]:
             systems["extractive"] = ExtractiveAnswerer(segmenter, embedder)
         for system, answerer in systems.items():
             summary = summarise(ask(answerer, some), resamples=1000)
-            row = {key: [round(v, 4) for v in value] for key, value in summary.measures.items()}
+            row = {key: shown(value) for key, value in summary.measures.items()}
             found[f"{system}.{name}"] = {"n": summary.num_questions, **row}
             print(f"{system:12s}{name:12s}{json.dumps(found[f'{system}.{name}'])}", flush=True)
     return found
+
+
+def shown(values: Sequence[float]) -> list[float | None]:
+    """Numbers that JSON has; None where a measure is not defined."""
+    return [None if math.isnan(value) else round(float(value), 4) for value in values]
 
 
 def speed(reader: SpanReader, texts: Sequence[str]) -> dict[str, float]:
@@ -107,8 +113,8 @@ def speed(reader: SpanReader, texts: Sequence[str]) -> dict[str, float]:
         encoded = [e.ids for e in reader.pieces.encode(passages)]
         windows = windows_of([0] * 10, encoded, reader.pieces.edges, reader.options)
         tokens = sum(len(w.ids) for w in windows)
-    p50, p95 = np.percentile(times, [50, 95])
-    return {"p50_ms": round(p50, 1), "p95_ms": round(p95, 1), "tokens": tokens, "n": len(times)}
+    p50, p95 = (round(float(value), 1) for value in np.percentile(times, [50, 95]))
+    return {"p50_ms": p50, "p95_ms": p95, "tokens": tokens, "n": len(times)}
 
 
 def exact(reader: SpanReader, text: str) -> str:

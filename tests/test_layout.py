@@ -13,12 +13,15 @@ ALLOWED = {
     "types": {"errors"},
     "registry": FREE,
     "packaged": FREE,
-    "config": {*FREE, "registry", "packaged"},
+    "model_names": {*FREE, "registry", "packaged"},
+    "config": {*FREE, "registry", "packaged", "model_names"},
     "prompting": FREE,
     "store": FREE,
     "llm": {*FREE, "registry", "llm"},
     "rag": {*FREE, "registry", "rag"},
-    "pipeline": {*FREE, "registry", "config", "prompting", "store", "llm", "rag", "pipeline", ""},
+    "pipeline": FREE
+    | {"registry", "config", "model_names", "packaged", "prompting", "store", "llm", "rag"}
+    | {"pipeline", ""},
     "training": FREE
     | {"registry", "packaged", "prompting", "rag", "llm", "evaluation", "training", ""},
     "evaluation": {*FREE, "registry", "pipeline", "rag", "config", "store", "evaluation"},

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from chunkwise.errors import ConfigError, MissingDependencyError
+from chunkwise.model_names import find_model
 from chunkwise.packaged import packaged_folder
 from chunkwise.registry import Spec, nearest, spec_name
 
@@ -82,7 +83,9 @@ class Settings:
         room="answering",
     )
     reader_model: str = _setting(
-        "", "Folder of a trained reader for the answerer `reader`; empty: the packaged one, if any."
+        "",
+        "Folder or name of a trained reader for the answerer `reader`; empty: the packaged one, if "
+        "any.",
     )
     threshold: float = _setting(
         -1.0,
@@ -90,8 +93,8 @@ class Settings:
     )
     model: str = _setting(
         "",
-        "Folder of a Hugging Face checkpoint that runs here; with `base_url`, the name of a model "
-        "on that server; empty: none.",
+        "Folder of a Hugging Face checkpoint that runs here, or the name of one that `chunkwise "
+        "models` shows; with `base_url`, the name of a model on that server; empty: none.",
     )
     base_url: str = _setting(
         "", "Address of an OpenAI-compatible server, up to and with /v1; empty: none is used."
@@ -279,7 +282,7 @@ def _missing(*needed: str) -> list[str]:
 def reader_folder(settings: Settings) -> Path | None:
     """Folder of the trained reader: as set, else the packaged one if it is there."""
     if settings.reader_model:
-        return Path(settings.reader_model)
+        return find_model(settings.reader_model) or Path(settings.reader_model)
     return packaged_folder("reader")
 
 
@@ -362,7 +365,7 @@ def _environment(environ: Mapping[str, str]) -> list[tuple[str, Mapping[str, Any
     return layers
 
 
-_NOT_SETTINGS = frozenset({"data", "cache", "native", "corpus", "log"})
+_NOT_SETTINGS = frozenset({"data", "cache", "models", "native", "corpus", "log"})
 """Variables with our prefix that other parts read."""
 
 

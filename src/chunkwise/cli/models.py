@@ -1,4 +1,4 @@
-"""Commands about models: which can be used, and random checkpoints for measurements."""
+"""Commands about models: which can be used, new ones by name, other formats, random ones."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from typing import Annotated, Any, Literal, cast, get_args
 import typer
 from rich.markup import escape
 
-from chunkwise import config
+from chunkwise import config, model_names
 from chunkwise.cli.app import (
     DEFAULT_CORPUS,
     CorpusOption,
     JsonOption,
     SetOption,
     app,
+    err,
     open_with,
     out,
     print_json,
 )
 from chunkwise.errors import ChunkwiseError, ConfigError
+from chunkwise.model_names import NamedModel
 from chunkwise.packaged import PackagedModel, packaged_models
+from chunkwise.pipeline.model_kinds import ModelKind, checked_kind
 from chunkwise.pipeline.parts import Parts
 from chunkwise.rag.embedding import embedders
 from chunkwise.registry import spec_name
@@ -45,9 +48,10 @@ def models(
         settings = opened.settings
         rows = [_embedder_row(name, settings) for name in embedders.own]
         rows += [_packaged_row(model, settings) for model in packaged_models()]
+        rows += [_added_row(model, settings) for model in model_names.named_models()]
         if settings.base_url:
             rows += [{"name": m, "kind": "remote", "ready": True} for m in _remote(opened.parts)]
-        elif settings.model:
+        elif settings.model and not any(row["name"] == settings.model for row in rows):
             rows.append(_local_row(settings.model))
     if as_json:
         print_json({"models": rows})
@@ -55,11 +59,49 @@ def models(
     for row in rows:
         ready = "[green]ready[/green]" if row["ready"] else f"[yellow]{escape(row['missing'])}[/]"
         mark = "*" if row.get("in_use") else " "
-        out().print(f"{mark} {escape(row['name']):<24}{row['kind']:<10}{ready}")
+        out().print(f"{mark} {escape(row['name']):<24}{row['kind']:<16}{ready}")
     if not settings.model:
         out().print(
             "No language model is set: answers are verbatim. See `model`, `base_url`.", style="dim"
         )
+
+
+NameOption = Annotated[str, typer.Option(help="What it is called here; its own name if empty.")]
+
+
+@models_app.command()
+def add(
+    folder: Annotated[Path, typer.Argument(help="A Hugging Face folder, or one of `train`.")],
+    name: NameOption = "",
+) -> None:
+    """Give a model's folder a name, after its files have been checked. It stays where it is."""
+    if not folder.is_dir():
+        raise ConfigError(f"There is no folder {str(folder)!r}.")
+    kind = checked_kind(folder)
+    _show_named(model_names.add(folder, name), kind, "added")
+
+
+@models_app.command()
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="On the hub.")],
+    name: NameOption = "",
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "",
+) -> None:
+    """Fetch a model from the Hugging Face hub and give it a name. Needs a network."""
+    pulled = model_names.pull(repository, name, revision)
+    try:
+        kind = checked_kind(pulled.folder)
+    except ChunkwiseError:
+        err().print(f"Kept, but it cannot be used: chunkwise models remove {pulled.name}")
+        raise
+    _show_named(pulled, kind, "fetched")
+
+
+@models_app.command()
+def remove(name: Annotated[str, typer.Argument(help="As `chunkwise models` shows it.")]) -> None:
+    """Forget a model's name. A pulled model is deleted; an added folder stays where it is."""
+    deleted = model_names.remove(name)
+    out().print(f"{escape(name)}: {'deleted' if deleted else 'forgotten'}")
 
 
 @models_app.command()
@@ -127,11 +169,34 @@ def _packaged_row(model: PackagedModel, settings: config.Settings) -> dict[str, 
         "kind": "packaged",
         "ready": not damaged,
         "missing": f"{', '.join(damaged)} damaged: install the package anew" if damaged else "",
-        "in_use": is_reader and not settings.reader_model,
+        "in_use": (is_reader and not settings.reader_model) or model.name == settings.model,
         "folder": str(model.folder),
         "bytes": model.nbytes,
         "figures": model.card.get("figures", {}),
     }
+
+
+def _added_row(model: NamedModel, settings: config.Settings) -> dict[str, Any]:
+    """A model that was added or pulled, checked."""
+    row: dict[str, Any] = {"name": model.name, "kind": "added", "ready": False}
+    row |= {"folder": str(model.folder), "missing": "", "in_use": _is_used(model, settings)}
+    if not model.is_there:
+        return row | {"missing": f"{model.folder} is gone: chunkwise models remove {model.name}"}
+    try:
+        return row | {"kind": checked_kind(model.folder).name, "ready": True}
+    except ChunkwiseError as exc:
+        return row | {"missing": str(exc)}
+
+
+def _is_used(model: NamedModel, settings: config.Settings) -> bool:
+    used = {settings.reader_model} if settings.base_url else {settings.model, settings.reader_model}
+    return model.name in used
+
+
+def _show_named(model: NamedModel, kind: ModelKind, done: str) -> None:
+    out().print(f"{escape(model.name)}: {kind.name}, {done}", soft_wrap=True)
+    used = kind.setting.format(model.name, folder=model.folder)
+    out().print(f"Use it with: {escape(used)}", style="dim", soft_wrap=True)
 
 
 def _remote(parts: Parts) -> list[str]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from chunkwise import config
 from chunkwise.config import Settings
 from chunkwise.errors import ConfigError
+from chunkwise.model_names import find_model, suggestion
+from chunkwise.packaged import packaged_folder
 from chunkwise.prompting import answer_prompt, passage_cost
 from chunkwise.rag.answering import Answerer, answerers
 from chunkwise.rag.chunking import Chunker, chunkers
@@ -42,7 +44,11 @@ class Parts:
     @functools.cached_property
     def segmenter(self) -> Segmenter:
         """Finds sentences."""
-        return segmenters.build(self.settings.segmenter)
+        spec, parts = self.settings.segmenter, {}
+        packaged = packaged_folder("segmenter")
+        if packaged and "folder" in segmenters.options(spec_name(spec)):
+            parts["folder"] = str(packaged)
+        return segmenters.build(spec, **parts)
 
     @functools.cached_property
     def embedder(self) -> Embedder:
@@ -89,16 +95,18 @@ class Parts:
 
     def _local(self) -> LanguageModel:
         s = self.settings
-        if not os.path.exists(s.model):
+        folder = find_model(s.model)
+        if folder is None:
             raise ConfigError(
-                f"`model` is {s.model!r}: there is no such folder, and no `base_url` is set for a "
-                "model of a server."
+                f"`model` is {s.model!r}: there is no such folder, no model of that name was added "
+                "(`chunkwise models add`), and no `base_url` is set for a model of a server."
+                f"{suggestion(s.model)}"
             )
         config.require_llm()
         from chunkwise.llm.local import LLM
 
         return LLM(
-            s.model,
+            str(folder),
             dtype=s.dtype,
             quantize=s.quantize,
             kernels=s.kernels,

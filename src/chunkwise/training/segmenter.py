@@ -74,7 +74,7 @@ class SegmenterRecipe:
         evaluate_every: Steps between short evaluations; 0: only at the end.
     """
 
-    steps: int = 6000
+    steps: int = 10_000
     lr: float = 2e-3
     windows: int = 16
     length: int = 512

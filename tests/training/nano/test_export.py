@@ -8,12 +8,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from chunkwise.errors import TrainingDataError
 from chunkwise.llm.kernels.reference import ReferenceKernels
 from chunkwise.llm.local import LLM
 from chunkwise.llm.models.base import ModelConfig
 from chunkwise.llm.models.llama import Decoder
 from chunkwise.llm.models.tokenizer import Tokenizer
-from chunkwise.training.nano.export import export
+from chunkwise.training.nano.export import export, load
 from chunkwise.training.nano.network import Llama
 from chunkwise.training.nano.start import start
 from chunkwise.training.nano.task import SHAPES
@@ -54,6 +55,16 @@ def test_the_folder_is_a_model_of_ours(made: tuple[Llama, Path]) -> None:
     engine = LLM(folder, dtype="float32", kernels="reference", kv_budget_mb=16)
     texts = [delta.text for delta in engine.stream("Who?", SamplingParams(max_tokens=3))]
     assert isinstance("".join(texts), str)
+
+
+def test_an_exported_model_is_read_back_unchanged(made: tuple[Llama, Path], tmp_path: Path) -> None:
+    model, folder = made
+    again = load(folder)
+    assert again.shape == model.shape
+    for name, weight in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight), name
+    with pytest.raises(TrainingDataError, match="no model of `chunkwise train nano`"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(("size", "low", "high"), [("nano", 10, 30), ("draft", 3, 5)])

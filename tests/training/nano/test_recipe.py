@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from chunkwise.errors import ConfigError, TrainingDataError
 from chunkwise.training.base import recipes
@@ -82,6 +84,18 @@ def test_a_draft_takes_the_tokenizer_of_its_model(
     for name in ("tokenizer.json", "tokenizer_config.json"):
         mine, theirs = (each / "model" / name for each in (tmp_path, unbroken))
         assert mine.read_bytes() == theirs.read_bytes()
+
+
+def test_training_goes_on_from_a_model(unbroken: Path, data: Path, tmp_path: Path) -> None:
+    train(tmp_path, data, weights=str(unbroken / "model"), steps=1, start="real", lr=1e-9)
+    first, second = (
+        load_file(str(each / "model" / "model.safetensors")) for each in (unbroken, tmp_path)
+    )
+    for name, weight in first.items():
+        assert torch.allclose(second[name].float(), weight.float(), atol=1e-6), name
+    missing = {"weights": str(tmp_path / "none"), "steps": 1}
+    with pytest.raises(TrainingDataError, match=r"none/tokenizer\.json is missing"):
+        train(tmp_path / "other", data, **missing)
 
 
 def test_data_without_text_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A trained model as a folder in Hugging Face's layout: `LlamaForCausalLM`, unchanged."""
+"""A trained model as a folder in Hugging Face's layout (`LlamaForCausalLM`), and back."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from chunkwise.errors import TrainingError
-from chunkwise.training.nano.network import EPS, THETA, Llama
+from chunkwise.errors import TrainingDataError, TrainingError
+from chunkwise.training.nano.network import EPS, THETA, Llama, Shape
 from chunkwise.training.nano.vocabulary import BEGIN, END, PAD, wrapped, write_tokenizer
 
 
@@ -40,6 +40,39 @@ def export(
     ids = {name: wrapped(tokenizer).token_id(token) for name, token in _ENDS.items()}
     _write(folder / "generation_config.json", ids)
     _write(folder / "config.json", {**_config(model, dtype), **ids})
+
+
+def load(folder: Path) -> Llama:
+    """A model that `export` wrote, in float32.
+
+    Raises:
+        TrainingDataError: The folder is not one, or a file of it is damaged.
+    """
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model = Llama(_shape(raw), raw["vocab_size"])
+        stored = load_file(str(folder / "model.safetensors"))
+        with torch.no_grad():
+            for name, own in _tensors(model):
+                own.copy_(stored[name])
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
+        raise TrainingDataError(
+            f"{folder} is no model of `chunkwise train nano`: {exc!r}. Name the folder `model` of "
+            "a run."
+        ) from exc
+    return model
+
+
+def _shape(raw: Mapping[str, Any]) -> Shape:
+    """The shape that `_config` wrote."""
+    return Shape(
+        raw["hidden_size"],
+        raw["intermediate_size"],
+        raw["num_hidden_layers"],
+        raw["num_attention_heads"],
+        raw["num_key_value_heads"],
+        raw["max_position_embeddings"],
+    )
 
 
 _ENDS = {"bos_token_id": BEGIN, "eos_token_id": END, "pad_token_id": PAD}

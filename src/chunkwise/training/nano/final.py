@@ -17,7 +17,7 @@ _QUESTIONS = 3000
 _LISTS = 60
 _CASES = 150
 _LEAST = 1e-6  # nats: nothing is divided by 0
-_CLEAN = stages.Mix({"bridge": 3.0, "coreference": 2.0}, (3, 4))
+TWO_PASSAGES = stages.Mix({"bridge": 3.0, "coreference": 2.0}, (3, 4))
 """Two passages that must be read together, among others of the same form."""
 
 
@@ -71,7 +71,7 @@ def figures(
     found = {f"test/{k}": v for k, v in accuracy(tools.judged(rows)).items()}
     found |= reuse_figures(tools, seed)
     found |= _verbatim(tools, seed)
-    found |= _real(tools, cases, seed)
+    found |= real_figures(tools, cases, seed)
     if pieces:
         found["text_loss"] = round(measure.text_loss(tools.model, pieces, dtype=tools.dtype), 4)
     return found
@@ -79,7 +79,7 @@ def figures(
 
 def reuse_figures(tools: Tools, seed: int) -> dict[str, float]:
     """What is lost when passages do not see each other: the model as a test for reuse."""
-    rows = fresh_rows(tools.prompts, _CLEAN, seed + 1, _QUESTIONS // 2)
+    rows = fresh_rows(tools.prompts, TWO_PASSAGES, seed + 1, _QUESTIONS // 2)
     full, apart = tools.judged(rows), tools.judged(rows, is_separate=True)
     found = {f"separate/{k}": v for k, v in accuracy(apart).items()}
     found |= {f"full/{k}": v for k, v in accuracy(full).items()}
@@ -131,7 +131,9 @@ def _find(ids: Sequence[int], part: Sequence[int]) -> int:
     return next(i for i in range(1, len(ids)) if list(ids[i : i + size]) == list(part))
 
 
-def _real(tools: Tools, cases: Sequence[real.Case], seed: int) -> dict[str, float]:
+def real_figures(tools: Tools, cases: Sequence[real.Case], seed: int) -> dict[str, float]:
+    """Exact match on questions that people wrote, by set, and how often what has no answer gets
+    none."""
     chance = random.Random(f"real/{seed}")
     held = [case for case in cases if case.split == "test"]
     others = [case.passages[0] for case in held]

@@ -154,6 +154,8 @@ def _multihop_cases(path: Path, file: MultihopFile) -> tuple[list[Case], str]:
             ) from exc
         if case.passages and 0 < len(case.questions[0][1]) <= _MAX_ANSWER_CHARS:
             cases.append(case)
+    if not cases:
+        raise TrainingDataError(f"{path}: no row has passages and an answer. Get it again.")
     return cases, hashlib.sha256(content).hexdigest()
 
 
@@ -174,7 +176,8 @@ def _first(text: str) -> str:
 
 def _hotpot(row: Mapping[str, Any]) -> tuple[list[tuple[str, bool]], str, str]:
     needed = {title for title, _ in row["supporting_facts"]}
-    found = [(f"{title}: {''.join(lines)}", title in needed) for title, lines in row["context"]]
+    context = row.get("context", [])  # some rows come without their passages
+    found = [(f"{title}: {''.join(lines)}", title in needed) for title, lines in context]
     return found, row["question"], row["answer"]
 
 

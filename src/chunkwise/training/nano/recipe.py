@@ -35,6 +35,7 @@ class NanoRecipe:
         circuits: Whether heads of new weights start as an induction circuit; see `start.py`.
         vocabulary: Tokens of the tokenizer.
         tokenizer: Folder of a model whose tokenizer is taken, for a draft model; empty: a new one.
+        weights: Folder of a model to go on from, with its shape and tokenizer; empty: new weights.
         debian: Root of a Debian system whose documentation is read too; empty: none.
         start: First stage; earlier ones are left out.
         rewarm: Steps in which the learning rate rises again when a stage begins.
@@ -45,15 +46,16 @@ class NanoRecipe:
 
     size: Size = "nano"
     steps: int = 20_000
-    lr: float = 1.5e-3
+    lr: float = 1e-3
     batch_tokens: int = 2048
     micro_tokens: int = 2304
     narrow: float = 0.7
     circuits: bool = True
     vocabulary: int = 8192
     tokenizer: str = ""
+    weights: str = ""
     debian: str = "/"
-    start: str = "text"
+    start: str = "copy"
     rewarm: int = 40
     save_every: int = 400
     evaluate_every: int = 100

@@ -24,7 +24,7 @@ try:
     from chunkwise.training.nano import final, measure, vocabulary
     from chunkwise.training.nano.best import Best
     from chunkwise.training.nano.corpus import Corpus
-    from chunkwise.training.nano.export import export
+    from chunkwise.training.nano.export import export, load
     from chunkwise.training.nano.network import Llama, Shape
     from chunkwise.training.nano.prompts import Prompts, Row, document_names
     from chunkwise.training.nano.sight import Table, sight
@@ -94,8 +94,7 @@ class NanoTask:
         self._corpus = Corpus(texts, self._prompts.tokenizer)
         self._others = [case.passages[0] for case in self._cases if case.split == "train"]
         self._real = [case for case in self._cases if case.split == "train" and self._may(case)]
-        self.model = Llama(SHAPES[recipe.size], self._prompts.tokenizer.vocab_size)
-        start(self.model, seed, with_circuits=recipe.circuits)
+        self.model = self._first_model(seed)
         self._stages = stages.STAGES[stages.stage_names().index(recipe.start) :]
         self._history = History(work / "stages.json", self._stages, recipe.steps)
         self._best = Best(work)
@@ -107,6 +106,16 @@ class NanoTask:
             "stages": [dataclasses.asdict(stage) for stage in self._stages],
             "version": _VERSION,
         }
+        if recipe.weights:
+            weights = (Path(recipe.weights) / "model.safetensors").read_bytes()
+            self.identity = {**self.identity, "weights": hashlib.sha256(weights).hexdigest()}
+
+    def _first_model(self, seed: int) -> Llama:
+        if self.recipe.weights:
+            return load(Path(self.recipe.weights))
+        model = Llama(SHAPES[self.recipe.size], self._prompts.tokenizer.vocab_size)
+        start(model, seed, with_circuits=self.recipe.circuits)
+        return model
 
     def batches(self, step: int) -> list[QuestionBatch | TextBatch]:
         """See `Task.batches`: a function of seed, step, and what was measured up to the step."""
@@ -252,11 +261,14 @@ class NanoTask:
 def _tokenizer(recipe: NanoRecipe, work: Path, make_texts: Callable[[], Iterator[str]]) -> str:
     """tokenizer.json: of another model, of this run, or a new one."""
     kept = work / "tokenizer.json"
-    given = Path(recipe.tokenizer) / "tokenizer.json" if recipe.tokenizer else kept
+    named = recipe.weights or recipe.tokenizer
+    given = Path(named) / "tokenizer.json" if named else kept
     if given.exists():
         return given.read_text(encoding="utf-8")
-    if recipe.tokenizer:
-        raise TrainingDataError(f"{given} is missing: `tokenizer` must name a model's folder.")
+    if named:
+        raise TrainingDataError(
+            f"{given} is missing: `tokenizer` and `weights` name a model's folder."
+        )
     made = vocabulary.train_tokenizer(make_texts(), recipe.vocabulary)
     text: str = made.to_str()
     work.mkdir(parents=True, exist_ok=True)
@@ -276,5 +288,5 @@ def _vocabulary_texts(texts: Sequence[Texts], seed: int) -> Iterator[str]:
 def _deciding(recipe: NanoRecipe) -> dict[str, Any]:
     """Options that decide the weights."""
     given = dataclasses.asdict(recipe)
-    others = ("save_every", "tokenizer", "debian")
+    others = ("save_every", "tokenizer", "weights", "debian")
     return {name: value for name, value in given.items() if name not in others}

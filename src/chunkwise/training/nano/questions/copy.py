@@ -17,12 +17,17 @@ from chunkwise.training.nano.questions.names import Names
 __all__ = ["Copy"]
 
 _POOLS = (words.THINGS, words.ANIMALS, words.COLOURS, words.TRAITS, words.CITIES)
-_NEAREST, _LONGEST = 4, 12  # words of a list
+_FEWEST, _MOST = 5, 24  # words of a list
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Lists of words, each behind a name; asked for by the name."""
+    """Lists of words, each behind a name; asked for by the name.
+
+    There are no commas: each word but the first is told by the one before it, which is what a
+    head that looks for equals can learn first. With commas copying was not learnt in 400 steps,
+    without them in 60.
+    """
 
     def draw(self, chance: random.Random, names: Names, size: int) -> Draft:
         """See `Kind.draw`."""
@@ -35,5 +40,5 @@ class Copy:
         return Draft(tuple(runs), tuple(questions))
 
     def _list(self, chance: random.Random) -> str:
-        count = chance.randint(_NEAREST, _LONGEST)
-        return ", ".join(chance.choice(chance.choice(_POOLS)) for _ in range(count))
+        count = chance.randint(_FEWEST, _MOST)
+        return " ".join(chance.choice(chance.choice(_POOLS)) for _ in range(count))
