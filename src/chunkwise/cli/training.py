@@ -18,7 +18,7 @@ from rich.progress import Progress as Bar
 from chunkwise.cli.app import JsonOption, app, err, out, print_json, split_pair
 from chunkwise.errors import ConfigError
 from chunkwise.registry import nearest
-from chunkwise.training.base import recipes
+from chunkwise.training.base import Adapting, recipes
 
 if TYPE_CHECKING:
     from chunkwise.training.loop import Progress
@@ -50,10 +50,22 @@ def train(
         list[str] | None,
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="An option of the recipe."),
     ] = None,
+    adapt: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Fit a trained model to these examples instead."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="With --adapt: which; the packaged one by default.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model; Ctrl-C saves, and `--resume` goes on."""
     options = _options(recipe, sets)
+    if adapt is not None:
+        _adapt(recipe, options, adapt, model, folder or Path("runs") / f"{recipe}-adapted", as_json)
+        return
+    if model is not None:
+        raise ConfigError("`--model` is for `--adapt`; name both or neither.")
     from chunkwise.training.run import Asked, run
 
     place = folder or Path("runs") / recipe
@@ -75,6 +87,25 @@ def train(
             f"{escape(recipe)} --out {escape(str(place))} --resume"
         )
         raise typer.Exit(130 if should_stop() else 0)
+
+
+def _adapt(
+    recipe: str,
+    options: Mapping[str, Any],
+    examples: Path,
+    model: Path | None,
+    out_folder: Path,
+    as_json: bool,
+) -> None:
+    built = recipes.build({"name": recipe, **options})
+    if not isinstance(built, Adapting):
+        raise ConfigError(f"Models of {recipe!r} cannot be adapted; `segmenter` can.")
+    done = built.adapt(examples, model, out_folder)
+    if as_json:
+        print_json({"model": str(out_folder), **done})
+        return
+    said = ", ".join(f"{key}: {value}" for key, value in done.items())
+    out().print(f"[bold]{escape(str(out_folder))}[/bold]: adapted ({escape(said)})")
 
 
 def _options(recipe: str, sets: list[str] | None) -> dict[str, Any]:

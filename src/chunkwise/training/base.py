@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from chunkwise.errors import ConfigError
 from chunkwise.registry import Registry
@@ -161,6 +161,30 @@ class Recipe(Protocol):
         Raises:
             TrainingDataError: A file is missing or has another form.
             MissingDependencyError: An extra that is not installed.
+        """
+        ...
+
+
+@runtime_checkable
+class Adapting(Protocol):
+    """A recipe whose finished models can be adapted to a few examples, without data or steps."""
+
+    def adapt(self, examples: Path, model: Path | None, out: Path) -> Mapping[str, Any]:
+        """Write an adapted model.
+
+        Args:
+            examples: A file of examples.
+            model: Folder of the model; None: the packaged one.
+            out: Folder to write to; it may be `model`.
+
+        Returns:
+            What was done, for the user.
+
+        Raises:
+            ConfigError: No model is named and none is packaged.
+            TrainingDataError: The examples cannot be used.
+            ModelFormatError: The folder holds no model of this recipe.
+            TrainingError: The result cannot be written.
         """
         ...
 

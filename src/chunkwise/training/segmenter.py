@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from chunkwise.errors import ConfigError, MissingDependencyError
+from chunkwise.packaged import packaged_folder
 from chunkwise.training.base import Loss, Plan
 
 try:
@@ -34,6 +35,7 @@ try:
         SENTENCE,
         NetworkShape,
     )
+    from chunkwise.training.boundaries.adapting import adapt
     from chunkwise.training.boundaries.fitting import fit_head, paragraph_offset, pooled, samples
     from chunkwise.training.boundaries.network import TrainedNetwork, tensors_of
     from chunkwise.training.boundaries.scores import compare
@@ -126,6 +128,17 @@ class SegmenterRecipe:
         """See `Recipe.prepare`."""
         texts = read_all(data, Path(self.corpora) if self.corpora else None)
         return SegmenterTask(self, texts, seed)
+
+    def adapt(self, examples: Path, model: Path | None, out: Path) -> dict[str, Any]:
+        """See `Adapting.adapt`: the head and its thresholds; the weights stay."""
+        base = model or packaged_folder("segmenter")
+        if base is None:
+            raise ConfigError(
+                "No segmenter is packaged: name the folder of one with --model, as `chunkwise "
+                "train segmenter` makes it."
+            )
+        found = adapt(base, examples, out)
+        return {"sentences": found.sentences, "language": found.languages[0] or "any"}
 
 
 class SegmenterTask:

@@ -10,6 +10,7 @@ import pytest
 
 from chunkwise.errors import ModelFormatError, TrainingDataError
 from chunkwise.evaluation.segmentation import GoldText
+from chunkwise.packaged import checksums
 from chunkwise.rag.sentences.heads import SURE, UNADAPTED
 from chunkwise.rag.sentences.learned import LearnedSegmenter
 from chunkwise.rag.sentences.model import read_model, write_model
@@ -26,6 +27,7 @@ from chunkwise.rag.sentences.tokens import tokenize
 from chunkwise.training.boundaries.adapting import adapt, read_examples
 from chunkwise.training.boundaries.fitting import Sample, fit_head, fit_offsets
 from chunkwise.training.boundaries.scores import compare, f1_by_language, shortfalls
+from tests.cli.test_commands import process, run
 
 SHAPE = NetworkShape(buckets=4096, embedding=4, width=8, before=(1,), behind=(1,))
 PERIOD = FIRST_MARK + MARKS.index("period")
@@ -138,3 +140,25 @@ def test_figures_stand_beside_those_of_the_rules() -> None:
     assert figures["clean/en"] == figures["clean_rules/all"] == 1.0
     assert figures["stripped/en"] == 0.0
     assert shortfalls(figures, {"clean": 0.0, "stripped": 0.2}) == ["stripped/en", "stripped/all"]
+
+
+def test_the_command_adapts_a_model_and_names_what_is_wrong(tmp_path: Path) -> None:
+    folder = write_word_model(tmp_path / "model", {"over": PERIOD, "on": SENTENCE})
+    examples = tmp_path / "examples.txt"
+    examples.write_text("\n".join(lines(64)), encoding="utf-8")
+    out = tmp_path / "out"
+    asked = ("train", "segmenter", "--adapt", examples, "--out", out)
+    said = run(*asked, "--model", folder, "--json")
+    assert json.loads(said) == {"model": str(out), "sentences": 64, "language": "any"}
+    card = json.loads((out / "card.json").read_text())
+    assert card["files"] == checksums(out)
+    assert LearnedSegmenter(str(out)).split("a is over b") == [(0, 9), (10, 11)]
+    for arguments, message in (
+        (("train", "reader", "--adapt", examples), "`segmenter` can"),
+        ((*asked, "--model", tmp_path / "none"), "none"),
+        (("train", "segmenter", "--model", folder), "`--model` is for `--adapt`"),
+    ):
+        done = process(*arguments)
+        assert done.returncode in (1, 2)
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr

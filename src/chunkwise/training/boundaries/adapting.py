@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from chunkwise.errors import DocumentError, ModelFormatError, TrainingDataError, TrainingError
 from chunkwise.evaluation.segmentation import GoldText, read_texts
+from chunkwise.packaged import checksums
 from chunkwise.rag.sentences.heads import Head
 from chunkwise.rag.sentences.model import BoundaryModel, read_model, write_config
 from chunkwise.training.boundaries.fitting import fit_head, samples
@@ -117,6 +118,7 @@ def _write(
         write_config(out, model.network.shape, heads, model.paragraph_offset)
         card = _card(folder)
         card["adapted"] = {**file, "sentences": found.sentences, "language": language or "any"}
+        card["files"] = checksums(out)
         (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     except OSError as exc:
         raise TrainingError(f"{out}: cannot be written: {exc.strerror or exc}.") from exc
