@@ -211,7 +211,7 @@ class _Run:
             identity=_identity(self.settings, self.plan, self.task),
             counts=counts,
             figures=figures,
-            description=self.task.describe(),
+            description={"command": _command(self.settings), **self.task.describe()},
         )
         try:
             shutil.rmtree(part, ignore_errors=True)
@@ -227,6 +227,18 @@ class _Run:
                 "done: make room and call again with --resume."
             ) from exc
         return target
+
+
+def _command(settings: _Settings) -> str:
+    """What trains such a model again; folders of this machine are not named."""
+    words = ["chunkwise", "train", settings.recipe, "--data", "DATA"]
+    for key, value in settings.options.items():
+        words += ["-s", f"{key}={'FOLDER' if os.sep in str(value) else value}"]
+    if settings.steps is not None:
+        words += ["--steps", str(settings.steps)]
+    if settings.seed:
+        words += ["--seed", str(settings.seed)]
+    return " ".join(words)
 
 
 def _settings(asked: Asked) -> _Settings:

@@ -79,6 +79,7 @@ class World:
     def _read(self, text: str, before: str | None) -> str | None:
         """Take a passage in; whom a pronoun in the next one means."""
         opened = None
+        text = text.removeprefix(next((o for o in words.OPENERS if text.startswith(o)), ""))
         for name, number, said in _match(SAYS, text):
             subject = said["s"]
             if subject.casefold() in ("he", "she"):

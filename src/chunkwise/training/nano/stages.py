@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chunkwise.errors import ConfigError
-from chunkwise.training.nano.questions import Context, Names, compose, kinds
+from chunkwise.training.nano.questions import Context, Names, compose, kinds, words
 from chunkwise.training.nano.questions.drawing import filler
 from chunkwise.training.nano.questions.names import Split
 
@@ -30,12 +30,15 @@ class Mix:
         size: Smallest and largest `size` of a kind's draft.
         drafts: Fewest and most drafts in a context.
         fillers: Most passages that say nothing.
+        opened: Share of the passages that begin with a word or two. A name at the very beginning
+            has other tokens than behind a blank, which is hard to learn before looking up is.
     """
 
     odds: Mapping[str, float]
     size: tuple[int, int]
     drafts: tuple[int, int] = (1, 1)
     fillers: int = 0
+    opened: float = 0.9
 
     def draw(self, chance: random.Random, split: Split) -> Context:
         """A context with at most some fourteen questions."""
@@ -45,7 +48,11 @@ class Mix:
         drafts = [_KINDS[kind].draw(chance, names, chance.randint(*self.size)) for kind in picked]
         drafts.append(filler(chance, self.fillers))
         whole = compose(drafts, chance)
-        return Context(whole.passages, whole.questions[:_MOST_QUESTIONS])
+        passages = tuple(self._opened(text, chance) for text in whole.passages)
+        return Context(passages, whole.questions[:_MOST_QUESTIONS])
+
+    def _opened(self, text: str, chance: random.Random) -> str:
+        return chance.choice(words.OPENERS) + text if chance.random() < self.opened else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +91,11 @@ _ALL = {
     "unanswerable": 1.0,
     "copy": 0.3,
 }
-EVERYTHING = Mix(_ALL, (2, 4), (1, 3), fillers=2)
+EVERYTHING = Mix(_ALL, (2, 4), (1, 3), fillers=2, opened=0.5)
 """Contexts of several kinds of questions."""
 
 STAGES = (
-    Stage("copy", 0.06, Mix({"copy": 1.0}, (1, 2)), {"copy": 0.8}, text=0.1),
+    Stage("copy", 0.10, Mix({"copy": 1.0}, (1, 2)), {"copy": 0.6}, text=0.05),
     Stage(
         "one fact", 0.06, Mix({"one_hop": 4.0, "copy": 1.0}, (1, 1)), {"one_hop": 0.95}, text=0.1
     ),
@@ -103,14 +110,14 @@ STAGES = (
         0.25,
         Mix({"bridge": 3.0, "coreference": 2.0, "one_hop": 1.0}, (2, 3)),
         {"bridge": 0.95, "coreference": 0.95, "one_hop": 0.95},
-        text=0.1,
+        text=0.05,
     ),
     Stage(
         "all kinds",
         0.12,
         Mix(_ALL, (2, 4), (1, 2), fillers=1),
         {"bridge": 0.95, "coreference": 0.95, "comparison": 0.9, "counting": 0.9},
-        text=0.1,
+        text=0.05,
     ),
     Stage("real", 1.0, EVERYTHING, text=0.2, real=0.25),
 )

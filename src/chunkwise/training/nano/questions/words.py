@@ -124,3 +124,6 @@ FILLERS = (
     "The meeting ended without a decision.",
     "Snow fell early that year.",
 )
+
+OPENERS = ("Note: ", "Entry: ", "Also: ", "Remark: ", "Then: ")
+"""What a passage may begin with, so that its first name has a blank before it."""
