@@ -32,6 +32,8 @@ class NanoRecipe:
         narrow: Share of the two-passage questions that do not see the passage which only says
             what the other means. What they ask for must then be in the keys and values of the
             other, as reading in order puts it there.
+        question_weight: Of the loss of the questions' own tokens beside that of the answers: names
+            that stand in the passages come again there, so that it teaches to find them.
         circuits: Whether heads of new weights start as an induction circuit; see `start.py`.
         vocabulary: Tokens of the tokenizer.
         tokenizer: Folder of a model whose tokenizer is taken, for a draft model; empty: a new one.
@@ -46,10 +48,11 @@ class NanoRecipe:
 
     size: Size = "nano"
     steps: int = 20_000
-    lr: float = 1e-3
+    lr: float = 3e-4
     batch_tokens: int = 2048
     micro_tokens: int = 2304
     narrow: float = 0.7
+    question_weight: float = 0.2
     circuits: bool = True
     vocabulary: int = 8192
     tokenizer: str = ""
@@ -67,6 +70,10 @@ class NanoRecipe:
         if self.size not in get_args(Size):
             raise ConfigError(
                 f"`size` must be one of {', '.join(get_args(Size))}, got {self.size!r}."
+            )
+        if not self.question_weight >= 0:
+            raise ConfigError(
+                f"`question_weight` must be at least 0, got {self.question_weight!r}."
             )
         if not 0 <= self.narrow <= 1:
             raise ConfigError(f"`narrow` must be in [0, 1], got {self.narrow!r}.")

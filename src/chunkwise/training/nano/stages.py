@@ -95,15 +95,21 @@ EVERYTHING = Mix(_ALL, (2, 4), (1, 3), fillers=2, opened=0.5)
 """Contexts of several kinds of questions."""
 
 STAGES = (
-    Stage("copy", 0.10, Mix({"copy": 1.0}, (1, 2)), {"copy": 0.6}, text=0.05),
     Stage(
-        "one fact", 0.06, Mix({"one_hop": 4.0, "copy": 1.0}, (1, 1)), {"one_hop": 0.95}, text=0.1
+        "copy",
+        0.05,
+        Mix({"copy": 1.0, "one_hop": 1.0}, (1, 2)),
+        {"copy": 0.4, "one_hop": 0.6},
+        text=0.05,
     ),
     Stage(
-        "two facts", 0.08, Mix({"one_hop": 6.0, "copy": 1.0}, (2, 2)), {"one_hop": 0.95}, text=0.1
+        "one fact", 0.05, Mix({"one_hop": 4.0, "copy": 1.0}, (1, 1)), {"one_hop": 0.9}, text=0.05
     ),
     Stage(
-        "four facts", 0.10, Mix({"one_hop": 8.0, "copy": 1.0}, (3, 5)), {"one_hop": 0.95}, text=0.1
+        "two facts", 0.08, Mix({"one_hop": 6.0, "copy": 1.0}, (2, 2)), {"one_hop": 0.95}, text=0.05
+    ),
+    Stage(
+        "four facts", 0.10, Mix({"one_hop": 8.0, "copy": 1.0}, (3, 5)), {"one_hop": 0.95}, text=0.05
     ),
     Stage(
         "two hops",

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 _STD = 0.02
 _CONSTANT = 0.25  # share of an embedding's square that is in its first channel, alike for all
 _SHARPNESS = 6.0  # logit by which a head prefers its distance to the next one
-_MATCH = 30.0  # logit of an equal token
+_MATCH = 100.0  # logit of an equal token
 _QUICK = 0.25  # share of the channel pairs, of high frequency, that tell near places apart
 _SLOW = 0.6  # pairs from here on turn so slowly that far places look alike
-_COPIED = 0.16  # how much of the found token is written down
+_LOUDNESS = 3.0  # of the residual stream: surer guesses, and steps that are small beside it
+_WRITERS = ("words.weight", "out.weight", "down.weight")
+_COPIED = 1.5  # how much of the found token is written down
 
 
 @torch.no_grad()
@@ -50,6 +52,9 @@ def start(model: Llama, seed: int, *, with_circuits: bool = True) -> None:
         weight.copy_(torch.randn(weight.shape, generator=chance) * std)
     if with_circuits:
         _write_circuits(model, chance)
+    for name, weight in model.named_parameters():
+        if name.endswith(_WRITERS):
+            weight.mul_(_LOUDNESS)
 
 
 def _write_circuits(model: Llama, chance: torch.Generator) -> None:

@@ -145,8 +145,16 @@ class NanoTask:
         hidden = self.model(table.ids, table.positions, sight(table, hidden=batch.hidden))
         asked = table.targets >= 0
         logits = self.model.logits(hidden[asked]).float()
-        total = F.cross_entropy(logits, table.targets[asked])
-        return Loss(total, {"answer": float(total.detach())})
+        answer = F.cross_entropy(logits, table.targets[asked])
+        parts = {"answer": float(answer.detach())}
+        if not self.recipe.question_weight:
+            return Loss(answer, parts)
+        inner = (table.branch[:, :-1] > 0) & (table.branch[:, :-1] == table.branch[:, 1:])
+        inner &= ~asked[:, :-1]
+        logits = self.model.logits(hidden[:, :-1][inner]).float()
+        question = F.cross_entropy(logits, table.ids[:, 1:][inner])
+        parts["question"] = float(question.detach())
+        return Loss(answer + self.recipe.question_weight * question, parts)
 
     def rate(self, step: int, planned: float) -> float:
         """The learning rate of a step: risen again at each stage, falling in the last.

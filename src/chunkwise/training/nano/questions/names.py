@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from chunkwise.training.nano.questions import words
 
@@ -21,6 +21,7 @@ Pool = Literal[
 ]
 """What a value is drawn from."""
 
+_OPEN = ("city", "dish", "thing")
 _TRIES = 1000
 
 
@@ -66,8 +67,17 @@ class Names:
     def value(self, pool: Pool) -> str:
         """A value that no other fact of the context has."""
         make = self._makers()[pool]
-        is_open = pool in ("city", "dish", "thing")
-        return self._new(make, is_open=is_open)
+        return self._new(make, is_open=pool in _OPEN)
+
+    def anything(self) -> str:
+        """A name or a value of any kind, perhaps one that the context has already."""
+        pool = self.chance.choice((*get_args(Pool), "person", "alias"))
+        if pool == "person":
+            return self.person().name
+        if pool == "alias":
+            return self.alias()
+        make = self._makers()[pool]
+        return self._new(make) if pool in _OPEN else make()
 
     def _makers(self) -> dict[Pool, Callable[[], str]]:
         pick = self.chance.choice
