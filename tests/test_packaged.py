@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from chunkwise import config
 from chunkwise.errors import ModelFormatError
 from chunkwise.packaged import FOLDER, checksums, packaged_folder, packaged_models
+from chunkwise.pipeline.parts import Parts
+from chunkwise.rag.sentences import segmenters
 
 MOST_BYTES = 60_000_000
 
@@ -52,8 +56,36 @@ def test_what_is_shipped_is_whole_small_and_says_what_it_is() -> None:
         assert model.damaged() == []
         assert model.card["files"].keys() == checksums(model.folder).keys()
         assert all(source["licence"] for source in model.card["data"])
+        assert model.card["is_releasable"]
         assert model.card["figures"]
+        assert model.card["limits"]
+        assert model.card["command"].startswith("chunkwise train ")
         assert packaged_folder(model.name) == FOLDER / model.name
+
+
+def test_the_shipped_segmenter_cuts_what_rules_cannot() -> None:
+    text = "i went home yesterday it was raining all day what did you do my sister called me"
+    parts = Parts(config.load(arguments={"segmenter": "learned"}).settings)
+    found = [text[start:end] for start, end in parts.segmenter.split(text, "en")]
+    assert found[:2] == ["i went home yesterday", "it was raining all day"]
+    assert len(segmenters.build("rules").split(text, "en")) == 1
+    clean = "Dr. Smith went home. It rained all day."
+    assert [clean[a:b] for a, b in parts.segmenter.split(clean, "en")] == [
+        "Dr. Smith went home.",
+        "It rained all day.",
+    ]
+
+
+def test_weights_are_not_kept_out_of_the_package() -> None:
+    root = Path(__file__).parent.parent
+    files = [str(path) for path in FOLDER.rglob("*") if path.is_file()]
+    assert files
+    if not (root / ".git").exists():
+        pytest.skip("not in a checkout")
+    done = subprocess.run(
+        ["git", "-C", root, "check-ignore", *files], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "", "the wheel leaves out what git ignores"
 
 
 def test_what_is_not_shipped_has_no_folder() -> None:

@@ -75,8 +75,8 @@ def train(
         outcome = run(asked, on_step=on_step, on_note=_note, should_stop=should_stop)
     if as_json:
         row = {"finished": outcome.is_finished, "step": outcome.step, "steps": outcome.steps}
-        model = None if outcome.model is None else str(outcome.model)
-        print_json({**row, "figures": dict(outcome.figures), "model": model})
+        made = None if outcome.model is None else str(outcome.model)
+        print_json({**row, "figures": dict(outcome.figures), "model": made})
     elif outcome.is_finished:
         for name, value in outcome.figures.items():
             out().print(f"{name:<36}{value}")

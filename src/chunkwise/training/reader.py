@@ -51,6 +51,11 @@ except ImportError as exc:
 __all__ = ["ReaderRecipe"]
 
 _VERSION = 1  # raised when the same options and data would give other weights
+_LIMITS = (
+    "Finds words that stand in the passages; it cannot count, compare or join facts.",
+    "English only.",
+    "Questions that a passage nearly answers are hardly told from those that it answers.",
+)  # what the model cannot do
 _QUICK, _FULL, _FULL_MANY = 60, 600, 100  # cases of each kind: along the way, at the end
 
 
@@ -268,6 +273,7 @@ class ReaderTask:
         licence = "see its folder" if self.recipe.base else "Apache-2.0"
         return {
             "what": "Reader: the words of several passages that answer a question, or none",
+            "limits": list(_LIMITS),
             "base": {"model": name, "licence": licence},
             "unseen": self.recipe.heldout,
             "questions": {

@@ -35,6 +35,12 @@ except ImportError as exc:
     ) from exc
 
 _VERSION = 1  # raised when the same options and data would give other weights
+_LIMITS = (
+    "Answers in the words of its passages what it was trained to ask of them; it knows "
+    "nothing of the world and cannot chat.",
+    "Questions that people wrote are answered far worse than generated ones: see `real/...`.",
+    "English only; contexts of up to 1,600 tokens were trained on.",
+)  # what the model cannot do
 _VOCABULARY_CHARS = 8_000_000
 _VOCABULARY_CONTEXTS = 6000
 _MAX_ROW_TOKENS = 1600
@@ -191,6 +197,7 @@ class NanoTask:
         """See `Task.describe`."""
         return {
             "what": "Causal language model in Llama's format that answers from passages",
+            "limits": list(_LIMITS),
             "parameters": sum(weight.numel() for weight in self.model.parameters()),
             "shape": dataclasses.asdict(self.model.shape),
             "stages": [
