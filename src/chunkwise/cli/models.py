@@ -164,12 +164,15 @@ def _packaged_row(model: PackagedModel, settings: config.Settings) -> dict[str, 
     """A model of the package, its files checked."""
     damaged = model.damaged()
     is_reader = model.name == "reader" and spec_name(settings.answerer) == "reader"
+    is_segmenter = model.name == "segmenter" and settings.segmenter == "learned"
     return {
         "name": model.name,
         "kind": "packaged",
         "ready": not damaged,
         "missing": f"{', '.join(damaged)} damaged: install the package anew" if damaged else "",
-        "in_use": (is_reader and not settings.reader_model) or model.name == settings.model,
+        "in_use": is_segmenter
+        or (is_reader and not settings.reader_model)
+        or (model.name == settings.model and not settings.base_url),
         "folder": str(model.folder),
         "bytes": model.nbytes,
         "figures": model.card.get("figures", {}),
