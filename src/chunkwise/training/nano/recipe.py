@@ -48,7 +48,7 @@ class NanoRecipe:
 
     size: Size = "nano"
     steps: int = 20_000
-    lr: float = 3e-4
+    lr: float = 1.5e-4
     batch_tokens: int = 2048
     micro_tokens: int = 2304
     narrow: float = 0.7
