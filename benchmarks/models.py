@@ -145,26 +145,25 @@ def language_model(folder: Path, data: Path, questions: int) -> Iterator[Figure]
 def agree_with_engine(folder: Path, made: final.Tools) -> None:
     """The engine, asked as `ask` asks, must say what the measurement by one pass says."""
     rows = final.fresh_rows(made.prompts, final.TWO_PASSAGES, SEED, 40)
-    verdicts = {}
-    for row in rows:  # one at a time: a batch would come back in another order
-        verdicts[id(row)] = made.judged([row])
+    # one at a time: a batch would come back in another order
+    expected = [verdict.is_right for row in rows for verdict in made.judged([row])]
     asked = [(row, branch) for row in rows for branch in range(1, len(row.questions) + 1)]
     engine = LLM(folder, dtype="float32", kv_budget_mb=256)
     outputs = engine.generate(
         [prompt_of(row, branch) for row, branch in asked],
         SamplingParams(max_tokens=24, temperature=0.0),
     )
-    same = 0
-    for (row, branch), output in zip(asked, outputs, strict=True):
-        is_right = output.text.strip() == row.questions[branch - 1].answer
-        same += is_right == verdicts[id(row)][branch - 1].is_right
-    share = same / len(asked)
+    found = [
+        output.text.strip() == row.questions[branch - 1].answer
+        for (row, branch), output in zip(asked, outputs, strict=True)
+    ]
+    share = sum(a == b for a, b in zip(found, expected, strict=True)) / len(asked)
     assert share >= 0.98, f"engine and measurement agree on {share:.1%} of the questions"
 
 
 def prompt_of(row: Row, branch: int) -> list[int]:
     """Tokens of a question's prompt alone: the context, and the question up to its answer."""
-    first = next(i for i, b in enumerate(row.branch) if b == branch)
+    first = row.branch.index(branch)
     answer = next(i for i in range(first, len(row.ids)) if row.targets[i] != NONE)
     return row.ids[: row.branch.index(1)] + row.ids[first : answer + 1]
 

@@ -28,16 +28,25 @@ from typing import Any
 from selectolax.lexbor import LexborHTMLParser
 
 HELP = re.compile(r"libreoffice-help-([a-z-]+)_")
-HELP_LANGUAGES = {"zh-cn": "zh", "zh-tw": "zh"}
-HANDBOOK = {"ar-MA": "ar", "de-DE": "de", "es-ES": "es", "fr-FR": "fr", "ja-JP": "ja"} | {
-    "ko-KR": "ko",
-    "nl-NL": "nl",
-    "pt-BR": "pt",
-    "ru-RU": "ru",
-    "tr-TR": "tr",
-    "zh-CN": "zh",
-}
-LANGUAGES = {"German": "de", "French": "fr", "Spanish": "es", "Russian": "ru", "Japanese": "ja"} | {
+HANDBOOK = [
+    "ar-MA",
+    "de-DE",
+    "es-ES",
+    "fr-FR",
+    "ja-JP",
+    "ko-KR",
+    "nl-NL",
+    "pt-BR",
+    "ru-RU",
+    "tr-TR",
+    "zh-CN",
+]
+LANGUAGES = {
+    "German": "de",
+    "French": "fr",
+    "Spanish": "es",
+    "Russian": "ru",
+    "Japanese": "ja",
     "Chinese": "zh",
     "Portuguese": "pt",
     "Korean": "ko",
@@ -87,15 +96,14 @@ def from_packages(folder: Path, work: Path) -> Iterator[tuple[dict[str, Any], It
     for package in sorted(folder.glob("*.deb")):
         root = work / package.name
         if match := HELP.match(package.name):
-            language = HELP_LANGUAGES.get(match[1], match[1])
             texts = unpacked(package, root) / "usr/share/libreoffice/help"
-            row = entry("libreoffice-help", language, "MPL-2.0", "debian")
-            yield row | {"file": f"libreoffice-help-{match[1]}.txt"}, pages(texts)
+            file = f"libreoffice-help-{match[1]}.txt"
+            yield entry(file, match[1][:2], "MPL-2.0", "debian"), pages(texts)
         elif package.name.startswith("debian-handbook_"):
             books = unpacked(package, root) / "usr/share/doc/debian-handbook/html"
-            for name, language in HANDBOOK.items():
-                licence = "GPL-2+ or CC BY-SA 3.0"
-                yield entry("debian-handbook", language, licence, "debian"), pages(books / name)
+            for name in HANDBOOK:
+                file, licence = f"debian-handbook-{name[:2]}.txt", "GPL-2+ or CC BY-SA 3.0"
+                yield entry(file, name[:2], licence, "debian"), pages(books / name)
 
 
 def from_xquad(data: Path) -> Iterator[tuple[dict[str, Any], Iterator[str]]]:
@@ -108,13 +116,13 @@ def from_xquad(data: Path) -> Iterator[tuple[dict[str, Any], Iterator[str]]]:
             texts |= {" ".join(p["context"].split()): None for p in row["paragraphs"]}
     for language, texts in sorted(by_language.items()):
         if language != "en":
-            yield entry("xquad", language, "CC BY-SA 4.0", "qa_span"), iter(texts)
+            yield entry(f"xquad-{language}.txt", language, "CC BY-SA 4.0", "qa_span"), iter(texts)
 
 
-def entry(name: str, language: str, licence: str, origin: str) -> dict[str, Any]:
+def entry(file: str, language: str, licence: str, origin: str) -> dict[str, Any]:
     """A row of `sources.json`."""
     return {
-        "file": f"{name}-{language}.txt",
+        "file": file,
         "language": language,
         "licence": licence,
         "is_confirmed": True,
@@ -133,7 +141,7 @@ def treebanks(folder: Path, out: Path) -> Iterator[dict[str, Any]]:
             continue
         for path in sorted(bank.glob("*.conllu")):
             shutil.copyfile(path, out / path.name)
-            yield entry("", language, "CC BY-SA 4.0", bank.name) | {"file": path.name}
+            yield entry(path.name, language, "CC BY-SA 4.0", bank.name)
 
 
 def main() -> None:

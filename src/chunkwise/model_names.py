@@ -140,7 +140,8 @@ def pull(repository: str, name: str = "", revision: str = "") -> NamedModel:
     part = entry.with_name(entry.name + _PART)
     _fetch(repository, revision, part)
     try:
-        shutil.rmtree(part / ".cache", ignore_errors=True)  # the hub's own notes
+        if (notes := part / ".cache").exists():  # the hub's own
+            shutil.rmtree(notes)
         part.rename(entry)
     except OSError as exc:
         _fail(entry, exc)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -41,9 +42,9 @@ def hub(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ThreadingHTTPServer]:
     """What the hub's client asks of the hub, for the repository `some/tiny`."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    server.files = {path.name: path.read_bytes() for path in model.iterdir()}  # type: ignore[attr-defined]
-    server.files["notes.bin"] = b"not asked for"  # type: ignore[attr-defined]
+    server = _Server(("127.0.0.1", 0), _Hub)
+    server.files = {path.name: path.read_bytes() for path in model.iterdir()}
+    server.files["notes.bin"] = b"not asked for"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -51,6 +52,10 @@ def hub(
     yield server
     server.shutdown()
     server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    files: dict[str, bytes]
 
 
 class _Hub(BaseHTTPRequestHandler):
@@ -64,7 +69,7 @@ class _Hub(BaseHTTPRequestHandler):
         pass
 
     def _answer(self) -> None:
-        files: dict[str, bytes] = self.server.files  # type: ignore[attr-defined]
+        files = cast(_Server, self.server).files
         path = self.path.partition("?")[0]
         if path.startswith("/api/models/some/tiny/tree/"):
             listed = [

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 from chunkwise import config
 from chunkwise.errors import ModelFormatError
 from chunkwise.rag.embedding import embedders
+from chunkwise.rag.embedding.folder import POSITION_OFFSETS
 from chunkwise.rag.sentences import segmenters
-
-_ENCODERS = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert")
 
 
 class ModelKind(NamedTuple):
@@ -52,7 +51,7 @@ def _kind(folder: Path) -> ModelKind:
         return READER
     if raw.get("model_type") == "chunkwise-segmenter":
         return SEGMENTER
-    return ENCODER if raw.get("model_type") in _ENCODERS else LANGUAGE_MODEL
+    return ENCODER if raw.get("model_type") in POSITION_OFFSETS else LANGUAGE_MODEL
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

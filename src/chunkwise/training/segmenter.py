@@ -4,7 +4,7 @@ Source: SaT (arXiv 2406.16678) and WtP (arXiv 2305.18893): line breaks as labels
     second task, corrupted copies, limited look-ahead, a head fitted on some sentences a language.
 Differs: see `rag/sentences/network.py`. Sentences of treebanks, and of the rules on other text,
     are labels too; the rules' sentences of the corrupted text are a feature.
-Cost: 40 minutes on two cores; see the recipe's `steps`.
+Cost: 0.45 s a step on one core without AMX.
 """
 
 from __future__ import annotations

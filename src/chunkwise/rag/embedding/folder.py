@@ -15,6 +15,9 @@ from typing import Any
 from chunkwise.errors import MissingDependencyError, ModelFormatError
 
 _SAMPLES, _SAMPLE_BYTES = 64, 65536
+POSITION_OFFSETS = {"bert": 0, "distilbert": 0, "roberta": 2, "xlm-roberta": 2, "camembert": 2}
+"""The model types that are read, and the position of the first token of each."""
+
 _UNSET_LENGTH = 100_000  # tokenizer_config.json has 1e30 where no length was set
 _NAMES = {  # distilbert's own names of the same numbers
     "hidden_size": "dim",
@@ -71,17 +74,16 @@ def read_config(folder: Path) -> EncoderConfig:
     """
     raw = read_json(folder / "config.json", required=True)
     model_type = str(raw.get("model_type", ""))
-    offsets = {"bert": 0, "distilbert": 0, "roberta": 2, "xlm-roberta": 2, "camembert": 2}
-    if model_type not in offsets:
+    if model_type not in POSITION_OFFSETS:
         named = ", ".join(raw.get("architectures") or []) or "no architecture named"
         raise ModelFormatError(
             f"{folder}: `model_type` {model_type!r} ({named}) is not supported; "
-            f"supported are: {', '.join(offsets)}."
+            f"supported are: {', '.join(POSITION_OFFSETS)}."
         )
     _refuse_variants(raw, folder)
-    if offsets[model_type]:
-        offsets[model_type] = int(raw.get("pad_token_id") or 1) + 1
-    offset = offsets[model_type]
+    if POSITION_OFFSETS[model_type]:
+        POSITION_OFFSETS[model_type] = int(raw.get("pad_token_id") or 1) + 1
+    offset = POSITION_OFFSETS[model_type]
     return EncoderConfig(
         model_type=model_type,
         hidden=_number(raw, "hidden_size", folder),

@@ -109,12 +109,10 @@ class NanoTask:
             "options": _deciding(recipe),
             "data": {each.file: each.sha256 for each in self.sources} | hashes,
             "tokenizer": hashlib.sha256(self.tokenizer.encode()).hexdigest(),
+            "weights": _weights_hash(recipe.weights),
             "stages": [dataclasses.asdict(stage) for stage in self._stages],
             "version": _VERSION,
         }
-        if recipe.weights:
-            weights = (Path(recipe.weights) / "model.safetensors").read_bytes()
-            self.identity = {**self.identity, "weights": hashlib.sha256(weights).hexdigest()}
 
     def _first_model(self, seed: int) -> Llama:
         if self.recipe.weights:
@@ -289,6 +287,13 @@ def _tokenizer(recipe: NanoRecipe, work: Path, make_texts: Callable[[], Iterator
     work.mkdir(parents=True, exist_ok=True)
     kept.write_text(text, encoding="utf-8")
     return text
+
+
+def _weights_hash(folder: str) -> str:
+    """Of the model that is gone on from; empty for new weights."""
+    if not folder:
+        return ""
+    return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
 
 
 def _vocabulary_texts(texts: Sequence[Texts], seed: int) -> Iterator[str]:
