@@ -14,6 +14,7 @@ from chunkwise.errors import ConfigError, ModelFormatError, TrainingDataError
 from chunkwise.rag.answering.reading import SpanReader
 from chunkwise.training.reader import ReaderRecipe, ReaderTask
 from chunkwise.training.run import Asked, run
+from chunkwise.training.spans.data import FILES
 from tests.rag.answering.readers import write_encoder, write_reader
 from tests.training.toys import write_span_data
 
@@ -117,8 +118,9 @@ def test_a_short_run_learns_and_writes_a_reader(data: Path, base: Path, tmp_path
 
 
 def test_a_licence_that_nobody_confirmed_is_said_in_the_card(
-    data: Path, base: Path, tmp_path: Path
+    data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(FILES, "amazon", dataclasses.replace(FILES["amazon"], is_confirmed=False))
     given = options(base, datasets="amazon", heldout="reddit")
     outcome = run(Asked("reader", tmp_path, data, given, steps=1, dtype="float32"))
     assert outcome.model is not None

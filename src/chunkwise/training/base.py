@@ -26,7 +26,7 @@ class Source:
         file: Its name below the data folder.
         sha256: Of its bytes.
         licence: As its owners give it.
-        is_confirmed: Whether the licence stands in the repository that the file is from. If not,
+        is_confirmed: Whether its owners state the licence where everybody can read it. If not,
             somebody has to check it before weights are released.
         items: How many of its items are trained on.
     """

@@ -69,8 +69,8 @@ class ReaderRecipe:
         batch_tokens: Tokens of a step, special ones included.
         micro_tokens: Most tokens computed at a time; a step's gradients are added up.
         dropout: Of hidden states.
-        datasets: `licensed`: all with a licence in their own repository; `all`: those too whose
-            licence is only said elsewhere; or names: squad2, xquad, policy, covid, clapnq, nq,
+        datasets: `licensed`: all whose owners state a licence; `all`: those too whose owners do
+            not; or names: squad2, xquad, policy, covid, clapnq, nq,
             amazon, reddit.
         heldout: The set that is kept out whole and measured on.
         unanswerable: Share of the answerable questions that get only passages without answer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,14 @@ def test_a_document_is_in_one_split_however_its_title_is_written(tmp_path: Path)
             assert all(text[a:b] for a, b in question.answers)
 
 
-def test_what_has_no_licence_of_its_own_is_used_only_when_named() -> None:
+def test_what_nobody_licensed_is_used_only_when_named(monkeypatch: pytest.MonkeyPatch) -> None:
     licensed = chosen_names("licensed", "amazon")
-    assert licensed == ["squad2", "xquad", "policy", "covid", "clapnq", "nq"]
+    assert licensed == ["squad2", "xquad", "policy", "covid", "clapnq", "nq", "reddit"]
     assert all(FILES[name].is_confirmed for name in licensed)
-    assert chosen_names("all", "amazon") == [*licensed, "reddit"]
+    unlicensed = dataclasses.replace(FILES["covid"], is_confirmed=False)
+    monkeypatch.setitem(FILES, "covid", unlicensed)
+    assert chosen_names("licensed", "amazon") == [name for name in licensed if name != "covid"]
+    assert chosen_names("all", "amazon") == licensed
     assert chosen_names("reddit, squad2", "amazon") == ["reddit", "squad2"]
     for wrong in ("amazon", "", "squad3"):
         with pytest.raises(ConfigError):

@@ -28,7 +28,8 @@ class NanoRecipe:
         steps: Optimizer steps; the shares of the stages are taken of it.
         lr: Peak of the learning rate.
         batch_tokens: Tokens of a step, about.
-        micro_tokens: Most tokens computed at a time, padding counted.
+        micro_tokens: Most tokens computed at a time, padding counted; few, so that little is
+            padding.
         narrow: Share of the two-passage questions that do not see the passage which only says
             what the other means. What they ask for must then be in the keys and values of the
             other, as reading in order puts it there.
@@ -50,7 +51,7 @@ class NanoRecipe:
     steps: int = 20_000
     lr: float = 1.5e-4
     batch_tokens: int = 2048
-    micro_tokens: int = 2304
+    micro_tokens: int = 512
     narrow: float = 0.7
     question_weight: float = 0.2
     circuits: bool = True

@@ -68,7 +68,7 @@ class SpanFile:
         name: Its short name in options.
         file: Its name in `folder`.
         licence: As its owners give it.
-        is_confirmed: Whether the licence stands in the repository that the file is from.
+        is_confirmed: Whether its owners state the licence where everybody can read it.
         read: Rows of the file to passages and questions.
         folder: Where it is in the data folder.
     """
@@ -286,7 +286,7 @@ def _home(pieces: Sequence[Span], span: Span) -> tuple[int, Span] | None:
     return None
 
 
-_SHIFTS_LICENCE = "CC BY 4.0 (as the project's site gives it)"
+_SHIFTS_LICENCE = "CC BY 4.0 (by its authors' site and dataset card)"
 FILES = {
     file.name: file
     for file in (
@@ -307,10 +307,10 @@ FILES = {
             "amazon",
             "squadshifts_amazon_reviews_v1.0.jsonl.gz",
             _SHIFTS_LICENCE,
-            False,
+            True,
             _squad,
         ),
-        SpanFile("reddit", "squadshifts_reddit_v1.0.jsonl.gz", _SHIFTS_LICENCE, False, _squad),
+        SpanFile("reddit", "squadshifts_reddit_v1.0.jsonl.gz", _SHIFTS_LICENCE, True, _squad),
     )
 }
 """The data sets by name."""
