@@ -117,3 +117,10 @@ def test_the_reader_of_the_settings_may_be_a_name(tmp_path: Path) -> None:
     model_names.add(folder)
     settings = config.load(arguments={"reader_model": "reading"}).settings
     assert config.reader_folder(settings) == folder
+
+
+def test_a_folder_of_models_that_cannot_be_read_is_named(models: Path) -> None:
+    models.parent.mkdir()
+    models.write_text("no folder")
+    with pytest.raises(ChunkwiseError, match=r"kept/models: Not a directory.*CHUNKWISE_MODELS"):
+        list(model_names.named_models())

@@ -49,11 +49,18 @@ def models_folder() -> Path:
 
 
 def named_models() -> Iterator[NamedModel]:
-    """All that were added or pulled, by name; also those whose folder is gone."""
+    """All that were added or pulled, by name; also those whose folder is gone.
+
+    Raises:
+        ChunkwiseError: The folder of models cannot be read.
+    """
+    folder = models_folder()
     try:
-        entries = sorted(models_folder().iterdir())
-    except OSError:
+        entries = sorted(folder.iterdir())
+    except FileNotFoundError:
         return  # nothing was ever added here
+    except OSError as exc:
+        _fail(folder, exc)
     for entry in entries:
         if _NAME.fullmatch(entry.name) and not entry.name.endswith(_PART):
             yield NamedModel(entry.name, entry.resolve(), entry.is_dir())
@@ -217,5 +224,5 @@ def _free_entry(name: str) -> Path:
 
 def _fail(path: Path, exc: OSError) -> NoReturn:
     raise ChunkwiseError(
-        f"{path}: {exc.strerror or exc}. Set {VARIABLE} to a folder that can be written."
+        f"{path}: {exc.strerror or exc}. Set {VARIABLE} to a folder that can be used."
     ) from exc

@@ -62,6 +62,15 @@ def train(
     """Train a model; Ctrl-C saves, and `--resume` goes on."""
     options = _options(recipe, sets)
     if adapt is not None:
+        _require_unset(
+            {
+                "--resume": resume,
+                "--budget-minutes": budget_minutes,
+                "--steps": steps,
+                "--seed": seed,
+                "--dtype": dtype,
+            }
+        )
         _adapt(recipe, options, adapt, model, folder or Path("runs") / f"{recipe}-adapted", as_json)
         return
     if model is not None:
@@ -106,6 +115,13 @@ def _adapt(
         return
     said = ", ".join(f"{key}: {value}" for key, value in done.items())
     out().print(f"[bold]{escape(str(out_folder))}[/bold]: adapted ({escape(said)})")
+
+
+def _require_unset(given: Mapping[str, object]) -> None:
+    """What a fit to examples has no use for, if it is given, is an error."""
+    if used := [name for name, value in given.items() if value not in (None, False)]:
+        verb = "is" if len(used) == 1 else "are"
+        raise ConfigError(f"{', '.join(used)} {verb} not for `--adapt`: leave it out.")
 
 
 def _options(recipe: str, sets: list[str] | None) -> dict[str, Any]:

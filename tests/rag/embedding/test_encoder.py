@@ -204,6 +204,16 @@ def test_a_folder_that_cannot_be_run_is_refused(
         EncoderEmbedder(str(bert))
 
 
+def test_each_folder_has_its_own_first_position(
+    checkpoints: dict[str, tuple[Path, Any]], tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(checkpoints["roberta"][0], tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    write(other, "config.json", {**config, "pad_token_id": 3})
+    assert folders.read_config(other).position_offset == 4
+    assert folders.read_config(checkpoints["roberta"][0]).position_offset == 2
+
+
 def test_missing_and_damaged_files_are_named(bert: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match=r"no config.json"):
         EncoderEmbedder(str(tmp_path / "nothing"))

@@ -89,7 +89,7 @@ def test_one_language_is_adapted_alone_and_the_card_says_by_what(tmp_path: Path)
 def test_too_few_examples_are_refused(tmp_path: Path) -> None:
     folder = Path(write_word_model(tmp_path / "model", {}))
     (tmp_path / "few.txt").write_text("One.\nTwo.\n")
-    with pytest.raises(TrainingDataError, match=r"2 sentences .* at least 32"):
+    with pytest.raises(TrainingDataError, match=r"Sentences to adapt to: 2; .* at least 32"):
         adapt(folder, tmp_path / "few.txt", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -157,6 +157,7 @@ def test_the_command_adapts_a_model_and_names_what_is_wrong(tmp_path: Path) -> N
         (("train", "reader", "--adapt", examples), "`segmenter` can"),
         ((*asked, "--model", tmp_path / "none"), "none"),
         (("train", "segmenter", "--model", folder), "`--model` is for `--adapt`"),
+        ((*asked, "--resume", "--steps", "9"), "--resume, --steps are not for `--adapt`"),
     ):
         done = process(*arguments)
         assert done.returncode in (1, 2)

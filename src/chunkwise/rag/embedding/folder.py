@@ -16,7 +16,8 @@ from chunkwise.errors import MissingDependencyError, ModelFormatError
 
 _SAMPLES, _SAMPLE_BYTES = 64, 65536
 POSITION_OFFSETS = {"bert": 0, "distilbert": 0, "roberta": 2, "xlm-roberta": 2, "camembert": 2}
-"""The model types that are read, and the position of the first token of each."""
+"""The model types that are read, and the position of the first token of each, if a folder does
+not say another."""
 
 _UNSET_LENGTH = 100_000  # tokenizer_config.json has 1e30 where no length was set
 _NAMES = {  # distilbert's own names of the same numbers
@@ -81,9 +82,9 @@ def read_config(folder: Path) -> EncoderConfig:
             f"supported are: {', '.join(POSITION_OFFSETS)}."
         )
     _refuse_variants(raw, folder)
-    if POSITION_OFFSETS[model_type]:
-        POSITION_OFFSETS[model_type] = int(raw.get("pad_token_id") or 1) + 1
-    offset = POSITION_OFFSETS[model_type]
+    offset, padding = POSITION_OFFSETS[model_type], raw.get("pad_token_id")
+    if offset and isinstance(padding, int):  # the RoBERTa family counts from its padding token
+        offset = padding + 1
     return EncoderConfig(
         model_type=model_type,
         hidden=_number(raw, "hidden_size", folder),

@@ -68,8 +68,8 @@ def fit(model: BoundaryModel, texts: Sequence[GoldText]) -> Adapted:
     total = sum(len(text.ends) for text in texts)
     if total < LEAST_SENTENCES:
         raise TrainingDataError(
-            f"There are {total} sentences to adapt to; it takes at least {LEAST_SENTENCES}, "
-            f"better {ADVISED}."
+            f"Sentences to adapt to: {total}; it takes at least {LEAST_SENTENCES}, better "
+            f"{ADVISED}."
         )
     languages = {text.language for text in texts}
     (language,) = languages if len(languages) == 1 else {""}

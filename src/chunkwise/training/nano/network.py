@@ -140,8 +140,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
     scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
-    return weights.to(v.dtype) @ v
+    weights: Tensor = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    found: Tensor = weights.to(v.dtype) @ v
+    return found
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
