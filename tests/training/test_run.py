@@ -94,6 +94,25 @@ def test_a_killed_run_that_is_resumed_has_the_weights_of_an_unbroken_one(
     assert [row["step"] for row in rows if "lr" in row] == list(range(1, STEPS + 1))
 
 
+def test_a_run_that_was_broken_off_can_be_made_do_with_and_gone_on_with(
+    place: Place, unbroken: bytes
+) -> None:
+    out = place.folder / "short"
+    process = place.new("short")
+    place.wait_for("short", 20, process)
+    process.kill()
+    process.communicate()
+    made = run(Asked("reader", out, finish=True))
+    assert made.is_finished
+    assert made.model is not None
+    card = json.loads((made.model / "card.json").read_text())
+    assert 7 <= made.step == card["counts"]["steps"] < STEPS
+    assert card["figures"] == made.figures
+    assert (made.model / "model.safetensors").read_bytes() != unbroken
+    assert run(Asked("reader", out, resume=True)).step == STEPS
+    assert (out / "model" / "model.safetensors").read_bytes() == unbroken
+
+
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(place: Place, unbroken: bytes) -> None:
     process = place.new("stopped")
@@ -146,6 +165,8 @@ def test_a_run_that_cannot_start_makes_no_folder(place: Place) -> None:
     out = place.folder / "nothing"
     with pytest.raises(ConfigError, match="holds no run to resume"):
         run(Asked("reader", out, resume=True))
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        run(Asked("reader", out, finish=True))
     with pytest.raises(ConfigError, match="name the data folder with --data"):
         run(Asked("reader", out))
     with pytest.raises(ConfigError, match="`dtype` must be one of auto, float32, bfloat16"):

@@ -41,6 +41,10 @@ def train(
         float | None,
         typer.Option(min=0.1, help="Do as many steps as fit; a resumed run stops in time."),
     ] = None,
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="No more steps: measure the run in --out, write its model."),
+    ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same weights.")] = None,
     dtype: Annotated[
@@ -59,12 +63,13 @@ def train(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model; Ctrl-C saves, and `--resume` goes on."""
+    """Train a model; Ctrl-C saves, `--resume` goes on, `--finish` makes do with what is there."""
     options = _options(recipe, sets)
     if adapt is not None:
         _require_unset(
             {
                 "--resume": resume,
+                "--finish": finish,
                 "--budget-minutes": budget_minutes,
                 "--steps": steps,
                 "--seed": seed,
@@ -78,7 +83,7 @@ def train(
     from chunkwise.training.run import Asked, run
 
     place = folder or Path("runs") / recipe
-    asked = Asked(recipe, place, data, options, steps, seed, dtype, resume, budget_minutes)
+    asked = Asked(recipe, place, data, options, steps, seed, dtype, resume, budget_minutes, finish)
     _be_nice()
     with _stopping() as should_stop, _shown(hidden=as_json) as on_step:
         outcome = run(asked, on_step=on_step, on_note=_note, should_stop=should_stop)

@@ -64,6 +64,8 @@ class Asked:
         resume: Go on from the last checkpoint.
         budget_minutes: Most minutes of this call. A new run gets as many steps as fit; one that
             is resumed keeps its steps and stops in time.
+        finish: No more steps: measure the last checkpoint and write its model. The run can still
+            be resumed.
     """
 
     recipe: str
@@ -75,6 +77,7 @@ class Asked:
     dtype: str | None = None
     resume: bool = False
     budget_minutes: float | None = None
+    finish: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Outcome:
     """How a call ended.
 
     Attributes:
-        is_finished: All steps are done and the model is written.
+        is_finished: The model is written: all steps are done, or it was asked for as it is.
         step: Steps done.
         steps: Steps in all.
         figures: On held-out data; empty if not finished.
@@ -143,6 +146,8 @@ def run(
         plan, loop, settings = _start(asked, recipe, task, settings, (device, dtype), on_note)
         deadline = started + 60 * (asked.budget_minutes or float("inf"))
         run_ = _Run(asked.out, settings, task, plan, loop, on_note)
+        if asked.finish:
+            return run_.outcome()
 
         def is_over() -> bool:
             return should_stop() or time.monotonic() > deadline
@@ -182,6 +187,10 @@ class _Run:
         draw_curves(self.log.rows(), self.out / "curves.png")
         if not is_done:
             return Outcome(False, self.loop.done, self.plan.steps, {}, None)
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        """Figures, model and card of the steps done."""
         self.on_note("Measuring on held-out data ...")
         figures = self.measure(is_final=True)
         draw_curves(self.log.rows(), self.out / "curves.png")
@@ -244,7 +253,9 @@ def _command(settings: _Settings) -> str:
 def _settings(asked: Asked) -> _Settings:
     """What to run: as asked, or for `resume` as the run was started."""
     stored = _stored(asked.out)
-    if asked.resume:
+    if asked.finish and not Checkpoints(asked.out / "checkpoints").steps():
+        raise ConfigError(f"{str(asked.out)!r} holds no checkpoint to make a model of.")
+    if asked.resume or asked.finish:
         if stored is None:
             raise ConfigError(f"{str(asked.out)!r} holds no run to resume; leave --resume out.")
         return _continued(asked, stored)
@@ -300,7 +311,9 @@ def _start(
     """The plan, and the loop at the step where it goes on."""
     device, dtype = place
     loop = Loop(task, recipe.plan(settings.steps), seed=settings.seed, device=device, dtype=dtype)
-    if asked.resume and (checkpoint := Checkpoints(asked.out / "checkpoints").load()):
+    if (asked.resume or asked.finish) and (
+        checkpoint := Checkpoints(asked.out / "checkpoints").load()
+    ):
         _require_same(_identity(settings, loop.plan, task), checkpoint.identity, asked.out)
         loop.restore(checkpoint)
         RunLog(asked.out / "log.jsonl").cut_back(checkpoint.step)

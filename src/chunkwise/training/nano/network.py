@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-THETA = 10_000.0
+THETA = 1_000_000.0
 EPS = 1e-5
 
 

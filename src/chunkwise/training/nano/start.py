@@ -27,10 +27,18 @@ _CONSTANT = 0.25  # share of an embedding's square that is in its first channel,
 _SHARPNESS = 6.0  # logit by which a head prefers its distance to the next one
 _MATCH = 100.0  # logit of an equal token
 _QUICK = 0.25  # share of the channel pairs, of high frequency, that tell near places apart
-_SLOW = 0.6  # pairs from here on turn so slowly that far places look alike
+_SLOW = 0.45  # pairs from here on turn so slowly that far places look alike
 _LOUDNESS = 3.0  # of the residual stream: surer guesses, and steps that are small beside it
 _WRITERS = ("words.weight", "out.weight", "down.weight")
-_COPIED = 1.5  # how much of the found token is written down
+_COPIED = 0.4  # how much of the found token is written down
+_LATE = 3
+_QUIET = 0.1  # of what the other heads and the MLPs write at first
+_NEAR = (3, 9)  # channel pairs that tell tokens within a dozen or two from farther ones
+_NEARNESS = 4.0  # logit by which the gathering head prefers its own place to far ones
+_GATHERED = 10.0  # how loud the gathered words are beside a token
+_RETRIEVED = _STD  # how loud the words gathered at a found place are
+_ALIKE = 5.0  # logit of places that have gathered the same
+_FARNESS = 12.0  # logit by which the comparing heads prefer far places to their own
 
 
 @torch.no_grad()
@@ -48,7 +56,7 @@ def start(model: Llama, seed: int, *, with_circuits: bool = True) -> None:
         if weight.ndim < 2:
             weight.fill_(1.0)
             continue
-        std = small if name.endswith(("out.weight", "down.weight")) else _STD
+        std = small * _QUIET if name.endswith(("out.weight", "down.weight")) else _STD
         weight.copy_(torch.randn(weight.shape, generator=chance) * std)
     if with_circuits:
         _write_circuits(model, chance)
@@ -68,7 +76,13 @@ def _write_circuits(model: Llama, chance: torch.Generator) -> None:
     whole = [place for place in places if len(place) == head][:group]
     _look_back(model, code, whole)
     if whole:
-        _look_for_equals(model, code, whole[0])
+        _look_for_equals(model, 1, code, whole[0])
+    free = [place for place in places if len(place) == head][group:]
+    if free and model.shape.num_kv_heads > 1 and model.shape.num_layers > _LATE:
+        bag = free[0]
+        _gather(model, code, bag)
+        _compare(model, 1, bag, bag, _RETRIEVED * bag)
+        _compare(model, _LATE, bag, code, _COPIED * code)
 
 
 def _look_back(model: Llama, code: Tensor, places: Sequence[Tensor]) -> None:
@@ -96,10 +110,10 @@ def _look_back(model: Llama, code: Tensor, places: Sequence[Tensor]) -> None:
         out.weight[:, number * head : (number + 1) * head] = _STD * place.T
 
 
-def _look_for_equals(model: Llama, code: Tensor, place: Tensor) -> None:
-    """A head of the second layer looks for the token behind one equal to its own, and copies it."""
-    head, out = model.shape.head_dim, _linear(model, 1, "out")
-    q, k, v = _parts(model, 1)
+def _look_for_equals(model: Llama, layer: int, code: Tensor, place: Tensor) -> None:
+    """A head looks for the token behind one equal to its own, and copies it."""
+    head, out = model.shape.head_dim, _linear(model, layer, "out")
+    q, k, v = _parts(model, layer)
     pairs = torch.arange(round(_SLOW * head / 2), head // 2)
     slow = torch.cat([pairs, pairs + head // 2])
     gain = math.sqrt(_MATCH * math.sqrt(head) / len(slow))
@@ -107,6 +121,50 @@ def _look_for_equals(model: Llama, code: Tensor, place: Tensor) -> None:
     q[slow] = gain * code[: len(slow)]
     k[slow] = gain * place[: len(slow)]
     out.weight[:, :head] = _COPIED * code.T
+
+
+def _bump(head: int) -> tuple[Tensor, float]:
+    """Channels of a logit that falls with the distance, and how far it falls per unit of gain."""
+    near = torch.arange(*_NEAR)
+    return near, float(len(near))
+
+
+def _gather(model: Llama, code: Tensor, bag: Tensor) -> None:
+    """A head of the first layer's last group writes down what the last dozen tokens were."""
+    head, out = model.shape.head_dim, _linear(model, 0, "out")
+    q, k, v = _parts(model, 0)
+    number = model.shape.num_heads - model.shape.num_heads // model.shape.num_kv_heads
+    group = model.shape.num_kv_heads - 1
+    near, fall = _bump(head)
+    constant = math.sqrt(_CONSTANT * model.shape.hidden_size)
+    gain = math.sqrt(_NEARNESS * math.sqrt(head) / fall) / constant
+    mine, keys = q[number * head : (number + 1) * head], k[group * head :]
+    mine.zero_()
+    keys.zero_()
+    mine[near, 0] = keys[near, 0] = gain
+    v[group * head :] = code
+    out.weight[:, number * head : (number + 1) * head] = _GATHERED * _STD * bag.T
+
+
+def _compare(model: Llama, layer: int, bag: Tensor, read: Tensor, written: Tensor) -> None:
+    """A head looks at far places that have gathered the same words, and copies from there."""
+    head, out = model.shape.head_dim, _linear(model, layer, "out")
+    q, k, v = _parts(model, layer)
+    number = model.shape.num_heads - model.shape.num_heads // model.shape.num_kv_heads
+    group = model.shape.num_kv_heads - 1
+    near, fall = _bump(head)
+    constant = math.sqrt(_CONSTANT * model.shape.hidden_size)
+    gain = math.sqrt(_FARNESS * math.sqrt(head) / fall) / constant
+    pairs = torch.arange(round(_SLOW * head / 2), head // 2)
+    slow = torch.cat([pairs, pairs + head // 2])
+    alike = math.sqrt(_ALIKE * math.sqrt(head) / len(slow))
+    mine, keys = q[number * head : (number + 1) * head], k[group * head :]
+    mine.zero_()
+    keys.zero_()
+    mine[near, 0], keys[near, 0] = gain, -gain
+    mine[slow] = keys[slow] = alike * bag[: len(slow)]
+    v[group * head :] = read
+    out.weight[:, number * head : (number + 1) * head] = written.T
 
 
 def _parts(model: Llama, number: int) -> tuple[Tensor, Tensor, Tensor]:
