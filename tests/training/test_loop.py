@@ -55,6 +55,20 @@ def test_a_stop_saves_and_ends_between_steps() -> None:
     assert loop.done == 4
 
 
+class PacedTask(LineTask):
+    """Halves what the plan says from step 3 on."""
+
+    def rate(self, step: int, planned: float) -> float:
+        return planned / 2 if step >= 3 else planned
+
+
+def test_a_task_may_say_the_learning_rate_of_each_step() -> None:
+    paced, plain = make(PacedTask()), make(LineTask())
+    ratios = [paced.step().row["lr"] / plain.step().row["lr"] for _ in range(5)]
+    assert ratios == [1, 1, 1, 0.5, 0.5]
+    assert not torch.equal(weights(paced), weights(plain))
+
+
 def test_gradients_of_parts_add_up_to_those_of_the_whole() -> None:
     whole, parts = make(LineTask(parts=1)), make(LineTask(parts=4))
     for _ in range(5):

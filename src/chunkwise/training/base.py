@@ -139,6 +139,20 @@ class Task(Protocol[B]):
         ...
 
 
+@runtime_checkable
+class Paced(Protocol):
+    """A task that says the learning rate of each step itself."""
+
+    def rate(self, step: int, planned: float) -> float:
+        """The learning rate of a step; asked before its batches.
+
+        Args:
+            step: The step.
+            planned: What the plan says.
+        """
+        ...
+
+
 class Recipe(Protocol):
     """Makes a model from data. A frozen dataclass whose fields are its options."""
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from chunkwise.errors import CheckpointError, TrainingError
-from chunkwise.training.base import Plan, Task
+from chunkwise.training.base import Paced, Plan, Task
 from chunkwise.training.checkpoints import Checkpoint
 from chunkwise.training.schedule import learning_rate
 
@@ -109,7 +109,7 @@ class Loop:
             TrainingError: The loss or a gradient is not finite.
         """
         started = time.perf_counter()
-        lr = learning_rate(self.plan, self.done)
+        lr = self._rate()
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         parts, tokens = self._gradients()
@@ -175,6 +175,10 @@ class Loop:
             }
         self.done, self.tokens = checkpoint.step, int(checkpoint.progress["tokens"])
         self.elapsed_s = checkpoint.progress["elapsed_s"]
+
+    def _rate(self) -> float:
+        planned = learning_rate(self.plan, self.done)
+        return self.task.rate(self.done, planned) if isinstance(self.task, Paced) else planned
 
     def _gradients(self, step: int | None = None) -> tuple[dict[str, float], int]:
         """Add the gradients of a step's batches up; its losses and tokens."""

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from chunkwise.errors import ConfigError, TrainingDataError
 from chunkwise.training.base import recipes
+from chunkwise.training.nano import stages
 from chunkwise.training.run import Asked, Outcome, run
 
 OPTIONS: dict[str, Any] = {
@@ -24,6 +25,7 @@ OPTIONS: dict[str, Any] = {
     "save_every": 3,
     "steps": 20,
     "lr": 1e-2,
+    "rewarm": 1,
 }
 
 
@@ -54,6 +56,17 @@ def test_twenty_steps_lower_the_loss(unbroken: Path) -> None:
     losses = [row["loss"] for row in rows(unbroken) if "loss" in row]
     assert len(losses) == 20
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+
+
+def test_the_learning_rate_is_that_of_the_stage(data: Path, tmp_path: Path) -> None:
+    names = stages.stage_names()
+    train(tmp_path, data, start="four facts", steps=15, rewarm=3, evaluate_every=1)
+    reached = {row["step"]: row["figures"]["stage"] for row in rows(tmp_path) if "figures" in row}
+    rates = [row["lr"] for row in rows(tmp_path) if "lr" in row]
+    first, second = stages.STAGES[names.index("four facts") :][:2]
+    assert rates[0] == pytest.approx(first.pace * 1e-2 / 12)
+    changed = next(step for step, stage in sorted(reached.items()) if stage == 1)
+    assert rates[changed] == pytest.approx(second.pace * 1e-2 * (0.2 + 0.8 / 3))
 
 
 def test_accuracy_is_logged_by_stage_and_kind(unbroken: Path) -> None:

@@ -18,6 +18,7 @@ from chunkwise.training.nano.questions.drawing import filler
 from chunkwise.training.nano.questions.names import Split
 
 _MOST_QUESTIONS = 14
+_LATER = 0.6  # pace of the stages in which things have to be told apart
 _KINDS = {name: kinds.build(name) for name in kinds.own}
 
 
@@ -66,6 +67,10 @@ class Stage:
         goals: Accuracy of each kind that ends it; empty: only its share does.
         text: Share of the steps that are plain text.
         real: Share of the steps that are questions people wrote.
+        pace: Of the learning rate. What is asked for later hangs on exact matches, which large
+            steps blur: at full pace two facts were told apart in 70 % of the questions, at a
+            third of it in 86 % fifty steps later. So goals before the last stage, where the
+            learning rate falls, are below what is meant to be reached.
     """
 
     name: str
@@ -74,6 +79,7 @@ class Stage:
     goals: Mapping[str, float] = field(default_factory=dict)
     text: float = 0.0
     real: float = 0.0
+    pace: float = 1.0
 
     def is_reached(self, figures: Mapping[str, float]) -> bool:
         """Whether the figures fulfil the goals; never without goals."""
@@ -103,29 +109,41 @@ STAGES = (
         text=0.05,
     ),
     Stage(
-        "one fact", 0.05, Mix({"one_hop": 4.0, "copy": 1.0}, (1, 1)), {"one_hop": 0.9}, text=0.05
+        "one fact", 0.05, Mix({"one_hop": 4.0, "copy": 1.0}, (1, 1)), {"one_hop": 0.85}, text=0.05
     ),
     Stage(
-        "two facts", 0.08, Mix({"one_hop": 6.0, "copy": 1.0}, (2, 2)), {"one_hop": 0.95}, text=0.05
+        "two facts",
+        0.08,
+        Mix({"one_hop": 6.0, "copy": 1.0}, (2, 2)),
+        {"one_hop": 0.85},
+        text=0.05,
+        pace=_LATER,
     ),
     Stage(
-        "four facts", 0.10, Mix({"one_hop": 8.0, "copy": 1.0}, (3, 5)), {"one_hop": 0.95}, text=0.05
+        "four facts",
+        0.10,
+        Mix({"one_hop": 8.0, "copy": 1.0}, (3, 5)),
+        {"one_hop": 0.85},
+        text=0.05,
+        pace=_LATER,
     ),
     Stage(
         "two hops",
         0.25,
         Mix({"bridge": 3.0, "coreference": 2.0, "one_hop": 1.0}, (2, 3)),
-        {"bridge": 0.95, "coreference": 0.95, "one_hop": 0.95},
+        {"bridge": 0.85, "coreference": 0.85},
         text=0.05,
+        pace=_LATER,
     ),
     Stage(
         "all kinds",
         0.12,
         Mix(_ALL, (2, 4), (1, 2), fillers=1),
-        {"bridge": 0.95, "coreference": 0.95, "comparison": 0.9, "counting": 0.9},
+        {"bridge": 0.9, "coreference": 0.9, "comparison": 0.8, "counting": 0.8},
         text=0.05,
+        pace=_LATER,
     ),
-    Stage("real", 1.0, EVERYTHING, text=0.2, real=0.25),
+    Stage("real", 1.0, EVERYTHING, text=0.2, real=0.25, pace=_LATER),
 )
 """The stages of `nano`, in order; the last takes what is left."""
 

@@ -46,7 +46,7 @@ _VOCABULARY_CONTEXTS = 6000
 _MAX_ROW_TOKENS = 1600
 SHAPES = {
     "nano": Shape(384, 1024, 6, 6, 2),
-    "draft": Shape(192, 512, 5, 3, 1),
+    "draft": Shape(192, 512, 5, 6, 2),
     "tiny": Shape(32, 64, 2, 2, 1),
 }
 """Shapes by size."""
@@ -161,18 +161,20 @@ class NanoTask:
         return Loss(answer + self.recipe.question_weight * question, parts)
 
     def rate(self, step: int, planned: float) -> float:
-        """The learning rate of a step: risen again at each stage, falling in the last.
+        """See `Paced.rate`: risen again at each stage, falling in the last.
 
         Args:
             step: The step.
             planned: What the plan says: a cosine over all steps.
         """
         place = self._history.place(step)
+        pace = self._stages[place.stage].pace
         if place.stage == 0:  # new weights rise slowly
-            return self.recipe.lr * min(1.0, (place.since + 1) / (4 * self.recipe.rewarm))
+            risen = min(1.0, (place.since + 1) / (4 * self.recipe.rewarm))
+            return pace * self.recipe.lr * risen
         is_last = place.stage + 1 == len(self._stages)
         risen = min(1.0, (place.since + 1) / self.recipe.rewarm)
-        return (planned if is_last else self.recipe.lr) * (0.2 + 0.8 * risen)
+        return pace * (planned if is_last else self.recipe.lr) * (0.2 + 0.8 * risen)
 
     def evaluate(self, *, is_final: bool) -> dict[str, float]:
         """See `Task.evaluate`. Along the way: the stage and its figures, which may end it."""
