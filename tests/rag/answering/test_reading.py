@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from chunkwise.errors import ModelFormatError
-from chunkwise.rag.answering.network import ReaderNetwork, pack
+from chunkwise.rag.answering.network import (
+    ReaderNetwork,
+    pack,
+    restored_tensors,
+    stored_tensors,
+)
 from chunkwise.rag.answering.reading import SpanReader, WordPieces, windows_of
 from tests.rag.answering.readers import OPTIONS, SHAPE, make_reader, write_reader
 
@@ -121,6 +126,20 @@ def test_gradients_in_bfloat16_are_near_those_of_float32() -> None:
         (verdict.spans.square().mean() + verdict.answers.mean()).backward()
         grads.append(network.layers[0].qkv.weight.grad.clone())
     assert torch.cosine_similarity(grads[0].flatten(), grads[1].flatten(), dim=0) > 0.98
+
+
+def test_weights_are_stored_in_a_byte_each_and_come_back_within_half_a_step() -> None:
+    torch.manual_seed(0)
+    network = ReaderNetwork(SHAPE)
+    stored = stored_tensors(network)
+    restored = restored_tensors(stored)
+    matrices = [name for name, t in stored.items() if t.dtype == torch.int8]
+    assert {"words.weight", "layers.0.qkv.weight", "layers.0.down.weight"} <= set(matrices)
+    assert restored.keys() == network.state_dict().keys()
+    for name, tensor in network.state_dict().items():
+        largest = tensor.abs().amax(-1, keepdim=True)
+        step = largest / 127 if name in matrices else largest / 128
+        assert ((restored[name] - tensor).abs() <= step / 2 + 1e-7).all(), name
 
 
 @pytest.mark.parametrize(

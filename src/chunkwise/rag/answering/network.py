@@ -171,26 +171,37 @@ def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def stored_tensors(network: ReaderNetwork) -> dict[str, Tensor]:
-    """What a file keeps: bfloat16; heads in float32; word embeddings, half of all numbers, as whole
-    numbers of 8 bits with one scale a word (`words.scale`)."""
+    """What a file keeps, a byte a weight: the matrices of the encoder as whole numbers of 8 bits
+    with one scale a row (`NAME.scale` beside `NAME.weight`); the rest in bfloat16, heads in
+    float32."""
     tensors = {}
     for name, tensor in network.state_dict().items():
         is_head = name.startswith(("span.", "gate."))
+        if tensor.ndim == 2 and not is_head:
+            tensors[name], tensors[_scale_of(name)] = _rounded(tensor.detach().float().cpu())
+            continue
         dtype = torch.float32 if is_head else torch.bfloat16
         tensors[name] = tensor.to("cpu", dtype).contiguous()
-    words = network.words.weight.detach().float().cpu()
-    scale = words.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / 127
-    tensors["words.weight"] = (words / scale).round().to(torch.int8)
-    tensors["words.scale"] = scale
     return tensors
 
 
 def restored_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The float32 weights that `stored_tensors` stands for."""
-    found = {name: tensor.float() for name, tensor in tensors.items() if name != "words.scale"}
-    if "words.scale" in tensors:
-        found["words.weight"] *= tensors["words.scale"]
+    scales = {name for name in tensors if name.endswith(".scale")}
+    found = {name: tensor.float() for name, tensor in tensors.items() if name not in scales}
+    for name in found.keys() & {scale.removesuffix("scale") + "weight" for scale in scales}:
+        found[name] *= tensors[_scale_of(name)]
     return found
+
+
+def _scale_of(weight: str) -> str:
+    return weight.removesuffix("weight") + "scale"
+
+
+def _rounded(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers of 8 bits, and the scale of each row that makes them weights again."""
+    scale = matrix.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    return (matrix / scale).round().to(torch.int8), scale
 
 
 def _float_linear(layer: nn.Linear, x: Tensor) -> Tensor:
