@@ -162,7 +162,7 @@ def test_names_do_not_depend_on_the_working_directory(tmp_path: Path) -> None:
 
 def test_chat_answers_line_by_line(corpus: Path) -> None:
     questions = "How many bicycles may each ship carry?\n\nHow long is a deck watch?\n"
-    done = process("chat", "--json", "--corpus", corpus, text=questions)
+    done = process("chat", "--json", "--corpus", corpus, "--answerer", "extractive", text=questions)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(answers) == 2
     assert "30 bicycles" in answers[0]["text"]

@@ -12,6 +12,7 @@ import pytest
 from tests.cli.test_commands import HASHING, parsed, process, run
 
 WEAK = ("--set", "embedder=hashing")
+EXTRACTIVE = ("--answerer", "extractive")
 QUESTIONS: list[dict[str, Any]] = [
     {
         "question": "When did the museum in Port Grey open?",
@@ -40,7 +41,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def test_answers_from_contexts_need_no_corpus(tmp_path: Path) -> None:
     file, rows = write(tmp_path / "q.jsonl", QUESTIONS), tmp_path / "rows.jsonl"
-    found = parsed("eval", "qa", file, "--rows", rows, *WEAK, cwd=tmp_path)
+    found = parsed("eval", "qa", file, "--rows", rows, *EXTRACTIVE, *WEAK, cwd=tmp_path)
     assert found["questions"] == 2
     assert found["answerable"] == 1
     assert found["failed"] == []
@@ -58,8 +59,8 @@ def test_answers_from_contexts_need_no_corpus(tmp_path: Path) -> None:
 
 def test_a_run_is_compared_with_an_earlier_one(tmp_path: Path) -> None:
     file, rows = write(tmp_path / "q.jsonl", QUESTIONS), tmp_path / "rows.jsonl"
-    run("eval", "qa", file, "--rows", rows, *WEAK)
-    flags = ("--baseline", rows, "--threshold", "1", *WEAK)
+    run("eval", "qa", file, "--rows", rows, *EXTRACTIVE, *WEAK)
+    flags = ("--baseline", rows, "--threshold", "1", *EXTRACTIVE, *WEAK)
     found = parsed("eval", "qa", file, *flags)
     assert found["exact"]["value"] == 0.5  # nothing is answered any more
     against = found["baseline"]

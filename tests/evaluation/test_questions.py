@@ -70,7 +70,7 @@ def test_contexts_are_parts_of_one_document_that_do_not_overlap() -> None:
 
 
 def test_contexts_are_all_that_is_read(tmp_path: Path) -> None:
-    with chunkwise.open(tmp_path / "c", embedder="hashing") as corpus:
+    with chunkwise.open(tmp_path / "c", embedder="hashing", answerer="extractive") as corpus:
         ask = asker(corpus)
         museum, pier = "The museum in Port Grey opened in 1931.", "The pier is green."
         asked = "When did the museum in Port Grey open?"
@@ -82,7 +82,7 @@ def test_contexts_are_all_that_is_read(tmp_path: Path) -> None:
 
 def test_without_contexts_the_corpus_is_asked(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("The pier is green. It was built in 1931 by the town.")
-    with chunkwise.open(tmp_path / "c", embedder="hashing") as corpus:
+    with chunkwise.open(tmp_path / "c", embedder="hashing", answerer="extractive") as corpus:
         corpus.add(tmp_path / "a.txt")
         found = asker(corpus)(Question("1", "What colour is the pier?", ()))
     assert "The pier is green." in prediction(found)

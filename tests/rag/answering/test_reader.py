@@ -14,6 +14,7 @@ from chunkwise.pipeline.parts import Parts
 from chunkwise.rag.answering.base import NOT_FOUND_TEXT
 from chunkwise.rag.answering.reader import ReaderAnswerer
 from chunkwise.rag.answering.reading import FoundSpan, SpanReader
+from chunkwise.rag.sentences.rules import RuleSegmenter
 from chunkwise.types import Answer, Query
 from tests.fakes import make_hit
 from tests.rag.answering.readers import write_reader
@@ -59,6 +60,21 @@ def test_the_answer_is_the_best_span_and_cites_the_same_words_elsewhere() -> Non
     ]
     assert given.fidelity == {"kind": "verbatim"}
     assert answer(reader, max_citations=1).citations == given.citations[:1]
+
+
+def test_the_sentence_or_row_around_the_words_is_cited() -> None:
+    text = "It is old. The rent is 500 euros.\nPets are not allowed."
+    table = "| what | euros |\n| --- | --- |\n| rent | 500 euros |\n| heat | 80 |"
+    hits = [make_hit(text, start=10), make_hit(table, document="b.md")]
+    spans = [text.index("500"), table.index("500")]
+    found = [FoundSpan(i, at, at + len("500 euros"), 0.9) for i, at in enumerate(spans)]
+    found.insert(1, FoundSpan(0, spans[0] - 1, spans[0] + 9, 0.8))  # the same, with a blank
+    reader = ReaderAnswerer(ScriptedReader(found), RuleSegmenter())
+    *_, given = reader.stream(Query("rent?"), hits)
+    assert isinstance(given, Answer)
+    assert given.text == "500 euros"
+    assert [c.text for c in given.citations] == ["The rent is 500 euros.", "| rent | 500 euros |"]
+    assert given.citations[0].start == 10 + text.index("The")
 
 
 def test_below_the_threshold_nothing_is_found() -> None:

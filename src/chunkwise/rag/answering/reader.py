@@ -16,7 +16,8 @@ from typing import Protocol
 
 from chunkwise.errors import ConfigError
 from chunkwise.rag.answering.base import NOT_FOUND_TEXT, citation
-from chunkwise.types import Answer, Hit, Query
+from chunkwise.rag.answering.units import units_of
+from chunkwise.types import Answer, Citation, Hit, Query, Segmenter
 
 __all__ = ["ReaderAnswerer"]
 
@@ -45,16 +46,19 @@ class _Reader(Protocol):
 class ReaderAnswerer:
     """Answers with one verbatim span, or says that there is no answer.
 
-    Cited are the span and the same words where other passages give them as an answer too.
+    Cited are the sentence or table row in which the span stands, and those of the same words where
+    other passages give them as an answer too.
 
     Attributes:
         reader: The trained model.
+        segmenter: Finds the sentences; None: the words alone are cited.
         threshold: Confidence below which the answer is "not found", in [0, 1]. None: the
             model's own.
         max_citations: Most places that are cited, at least 1.
     """
 
     reader: _Reader
+    segmenter: Segmenter | None = None
     threshold: float | None = None
     max_citations: int = 3
 
@@ -79,16 +83,25 @@ class ReaderAnswerer:
             return Answer(
                 NOT_FOUND_TEXT, found=False, confidence=confidence, usage=usage, fidelity=fidelity
             )
-        places = [citation(hits[f.passage], f.start, f.end) for f in found]
-        said = _plain(places[0].text)
-        same = [place for place in places if _plain(place.text) == said]
+        words = [hits[f.passage].chunk.text[f.start : f.end] for f in found]
+        same = [f for f, said in zip(found, words, strict=True) if _plain(said) == _plain(words[0])]
+        cited = dict.fromkeys(self._cited(hits[f.passage], f) for f in same)
         return Answer(
-            places[0].text,
-            tuple(same[: self.max_citations]),
+            words[0],
+            tuple(cited)[: self.max_citations],
             confidence=confidence,
             usage=usage,
             fidelity=fidelity,
         )
+
+    def _cited(self, hit: Hit, found: _Found) -> Citation:
+        """Where a span stands, with what is said around it."""
+        start, end = found.start, found.end
+        units = () if self.segmenter is None else units_of([hit], self.segmenter)
+        for unit in units:
+            if unit.start < found.end and found.start < unit.end:
+                start, end = min(start, unit.start), max(end, unit.end)
+        return citation(hit, start, end)
 
 
 def _plain(text: str) -> str:
