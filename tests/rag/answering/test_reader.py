@@ -69,7 +69,7 @@ def test_the_sentence_or_row_around_the_words_is_cited() -> None:
     spans = [text.index("500"), table.index("500")]
     found = [FoundSpan(i, at, at + len("500 euros"), 0.9) for i, at in enumerate(spans)]
     found.insert(1, FoundSpan(0, spans[0] - 1, spans[0] + 9, 0.8))  # the same, with a blank
-    reader = ReaderAnswerer(ScriptedReader(found), RuleSegmenter())
+    reader = ReaderAnswerer(ScriptedReader(found), segmenter=RuleSegmenter())
     *_, given = reader.stream(Query("rent?"), hits)
     assert isinstance(given, Answer)
     assert given.text == "500 euros"

@@ -51,16 +51,16 @@ class ReaderAnswerer:
 
     Attributes:
         reader: The trained model.
-        segmenter: Finds the sentences; None: the words alone are cited.
         threshold: Confidence below which the answer is "not found", in [0, 1]. None: the
             model's own.
         max_citations: Most places that are cited, at least 1.
+        segmenter: Finds the sentences; None: the words alone are cited.
     """
 
     reader: _Reader
-    segmenter: Segmenter | None = None
     threshold: float | None = None
     max_citations: int = 3
+    segmenter: Segmenter | None = None
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
