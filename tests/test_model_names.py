@@ -124,3 +124,7 @@ def test_a_folder_of_models_that_cannot_be_read_is_named(models: Path) -> None:
     models.write_text("no folder")
     with pytest.raises(ChunkwiseError, match=r"kept/models: Not a directory.*CHUNKWISE_MODELS"):
         list(model_names.named_models())
+
+
+def test_a_name_that_is_nearly_one_of_the_package_is_suggested() -> None:
+    assert "nano" in model_names.suggestion("nanoo")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from chunkwise.errors import ChunkwiseError, ConfigError, MissingDependencyError
-from chunkwise.packaged import packaged_folder
+from chunkwise.packaged import packaged_folder, packaged_models
 from chunkwise.registry import nearest
 
 VARIABLE = "CHUNKWISE_MODELS"
@@ -78,7 +78,8 @@ def find_model(model: str) -> Path | None:
 
 def suggestion(model: str) -> str:
     """What the user may have meant by a name that is none: ` Did you mean ...?`, or nothing."""
-    return nearest(model, [each.name for each in named_models() if each.is_there])
+    added = [each.name for each in named_models() if each.is_there]
+    return nearest(model, [*added, *(each.name for each in packaged_models())])
 
 
 def add(folder: Path, name: str = "") -> NamedModel:
