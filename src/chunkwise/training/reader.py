@@ -70,8 +70,7 @@ class ReaderRecipe:
         micro_tokens: Most tokens computed at a time; a step's gradients are added up.
         dropout: Of hidden states.
         datasets: `licensed`: all whose owners state a licence; `all`: those too whose owners do
-            not; or names: squad2, xquad, policy, covid, clapnq, nq,
-            amazon, reddit.
+            not; or names: squad2, xquad, policy, covid, clapnq, nq, amazon, reddit.
         heldout: The set that is kept out whole and measured on.
         unanswerable: Share of the answerable questions that get only passages without answer.
         answer_weight: Weight of the window verdict's loss beside the spans'.

@@ -79,6 +79,11 @@ class Asked:
     budget_minutes: float | None = None
     finish: bool = False
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is about a run that is there."""
+        return self.resume or self.finish
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -255,7 +260,7 @@ def _settings(asked: Asked) -> _Settings:
     stored = _stored(asked.out)
     if asked.finish and not Checkpoints(asked.out / "checkpoints").steps():
         raise ConfigError(f"{str(asked.out)!r} holds no checkpoint to make a model of.")
-    if asked.resume or asked.finish:
+    if asked.goes_on:
         if stored is None:
             raise ConfigError(f"{str(asked.out)!r} holds no run to resume; leave --resume out.")
         return _continued(asked, stored)
@@ -311,9 +316,7 @@ def _start(
     """The plan, and the loop at the step where it goes on."""
     device, dtype = place
     loop = Loop(task, recipe.plan(settings.steps), seed=settings.seed, device=device, dtype=dtype)
-    if (asked.resume or asked.finish) and (
-        checkpoint := Checkpoints(asked.out / "checkpoints").load()
-    ):
+    if asked.goes_on and (checkpoint := Checkpoints(asked.out / "checkpoints").load()):
         _require_same(_identity(settings, loop.plan, task), checkpoint.identity, asked.out)
         loop.restore(checkpoint)
         RunLog(asked.out / "log.jsonl").cut_back(checkpoint.step)

@@ -187,11 +187,11 @@ def stored_tensors(network: ReaderNetwork) -> dict[str, Tensor]:
 
 def restored_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The float32 weights that `stored_tensors` stands for."""
-    scales = {name for name in tensors if name.endswith(".scale")}
-    found = {name: tensor.float() for name, tensor in tensors.items() if name not in scales}
-    for name in found.keys() & {scale.removesuffix("scale") + "weight" for scale in scales}:
-        found[name] *= tensors[_scale_of(name)]
-    return found
+    return {
+        name: tensor.float() * tensors.get(_scale_of(name), 1.0)
+        for name, tensor in tensors.items()
+        if not name.endswith(".scale")
+    }
 
 
 def _scale_of(weight: str) -> str:

@@ -83,12 +83,14 @@ class ReaderAnswerer:
             return Answer(
                 NOT_FOUND_TEXT, found=False, confidence=confidence, usage=usage, fidelity=fidelity
             )
-        words = [hits[f.passage].chunk.text[f.start : f.end] for f in found]
-        same = [f for f, said in zip(found, words, strict=True) if _plain(said) == _plain(words[0])]
-        cited = dict.fromkeys(self._cited(hits[f.passage], f) for f in same)
+        words = _words(hits, found[0])
+        cited: dict[Citation, None] = {}
+        for place in found:
+            if len(cited) < self.max_citations and _plain(_words(hits, place)) == _plain(words):
+                cited[self._cited(hits[place.passage], place)] = None
         return Answer(
-            words[0],
-            tuple(cited)[: self.max_citations],
+            words,
+            tuple(cited),
             confidence=confidence,
             usage=usage,
             fidelity=fidelity,
@@ -102,6 +104,10 @@ class ReaderAnswerer:
             if unit.start < found.end and found.start < unit.end:
                 start, end = min(start, unit.start), max(end, unit.end)
         return citation(hit, start, end)
+
+
+def _words(hits: Sequence[Hit], found: _Found) -> str:
+    return hits[found.passage].chunk.text[found.start : found.end]
 
 
 def _plain(text: str) -> str:

@@ -35,7 +35,7 @@ class NanoRecipe:
             other, as reading in order puts it there.
         question_weight: Of the loss of the questions' own tokens beside that of the answers: names
             that stand in the passages come again there, so that it teaches to find them.
-        circuits: Whether heads of new weights start as an induction circuit; see `start.py`.
+        circuits: Whether some heads of new weights start with something to do; see `start.py`.
         vocabulary: Tokens of the tokenizer.
         tokenizer: Folder of a model whose tokenizer is taken, for a draft model; empty: a new one.
         weights: Folder of a model to go on from, with its shape and tokenizer; empty: new weights.

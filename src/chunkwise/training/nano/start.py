@@ -102,38 +102,38 @@ def _look_back(model: Llama, code: Tensor, places: Sequence[Tensor]) -> None:
         code: Directions that a token is told by, `(head_dim, hidden_size)`.
         places: For each head, the directions that it writes to, same shape.
     """
-    head, out = model.shape.head_dim, _linear(model, 0, "out")
-    q, k, v = _parts(model, 0)
+    head = model.shape.head_dim
     quick = torch.arange(max(1, round(_QUICK * head / 2)))
     turns = THETA ** (-2.0 * quick / head)
-    contrast = float((1 - turns.cos()).sum())
-    constant = math.sqrt(_CONSTANT * model.shape.hidden_size)  # after the norm
-    gain = math.sqrt(_SHARPNESS * math.sqrt(head) / contrast) / constant
-    k[:head], v[:head] = 0.0, code
+    gain = _gain(_SHARPNESS, head, float((1 - turns.cos()).sum())) / _constant(model)
+    _, k, v, _ = _head(model, 0, 0)  # the whole group's
+    k.zero_()
     k[quick, 0] = gain
+    v[:] = code
     for number, place in enumerate(places):
-        mine = q[number * head : (number + 1) * head]
-        mine.zero_()
-        mine[quick, 0] = gain * torch.cos((number + 1) * turns)
-        mine[quick + head // 2, 0] = -gain * torch.sin((number + 1) * turns)
-        out.weight[:, number * head : (number + 1) * head] = _STD * place.T
+        q, _, _, out = _head(model, 0, number)
+        q.zero_()
+        q[quick, 0] = gain * torch.cos((number + 1) * turns)
+        q[quick + head // 2, 0] = -gain * torch.sin((number + 1) * turns)
+        out[:] = _STD * place.T
 
 
 def _look_for_equals(model: Llama, code: Tensor, place: Tensor) -> None:
     """A head looks for the token behind one equal to its own, and copies it."""
-    head, out = model.shape.head_dim, _linear(model, _SECOND, "out")
-    q, k, v = _parts(model, _SECOND)
-    slow = _slow(head)
-    gain = math.sqrt(_MATCH * math.sqrt(head) / len(slow))
-    q[:head], k[:head], v[:head] = 0.0, 0.0, code
+    q, k, v, out = _head(model, _SECOND, 0)
+    slow = _slow(len(q))
+    gain = _gain(_MATCH, len(q), len(slow))
+    q.zero_()
+    k.zero_()
     q[slow] = gain * code[: len(slow)]
     k[slow] = gain * place[: len(slow)]
-    out.weight[:, :head] = _COPIED * code.T
+    v[:] = code
+    out[:] = _COPIED * code.T
 
 
 def _gather(model: Llama, code: Tensor, words: Tensor) -> None:
     """A head of the first layer writes down what the last dozen tokens were, as `words`."""
-    q, k, v, out = _last_group(model, 0)
+    q, k, v, out = _head(model, 0, _last_group(model))
     near, gain = _near(model, _NEARNESS)
     q.zero_()
     k.zero_()
@@ -152,13 +152,12 @@ def _compare(model: Llama, layer: int, words: Tensor, copied: Tensor, loudness: 
         copied: Directions that are read there and written here.
         loudness: How loud.
     """
-    q, k, v, out = _last_group(model, layer)
-    (near, farness), slow = _near(model, _FARNESS), _slow(model.shape.head_dim)
-    alike = math.sqrt(_ALIKE * math.sqrt(model.shape.head_dim) / len(slow))
+    q, k, v, out = _head(model, layer, _last_group(model))
+    (near, farness), slow = _near(model, _FARNESS), _slow(len(q))
     q.zero_()
     k.zero_()
     q[near, 0], k[near, 0] = farness, -farness
-    q[slow] = k[slow] = alike * words[: len(slow)]
+    q[slow] = k[slow] = _gain(_ALIKE, len(q), len(slow)) * words[: len(slow)]
     v[:] = copied
     out[:] = loudness * copied.T
 
@@ -173,25 +172,33 @@ def _near(model: Llama, logit: float) -> tuple[Tensor, float]:
     """Channels that are alike for near tokens, and their gain for so much logit at distance 0."""
     head = model.shape.head_dim
     first, last = (round(share * head / 2) for share in _NEAR)
-    constant = math.sqrt(_CONSTANT * model.shape.hidden_size)  # after the norm
-    return torch.arange(first, last), math.sqrt(logit * math.sqrt(head) / (last - first)) / constant
+    return torch.arange(first, last), _gain(logit, head, last - first) / _constant(model)
 
 
-def _last_group(model: Llama, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Views of the last key head's k and v, and of its first query head's q and output."""
-    head, group = model.shape.head_dim, model.shape.num_heads // model.shape.num_kv_heads
-    q, k, v = _parts(model, layer)
-    mine = slice((model.shape.num_heads - group) * head, (model.shape.num_heads - group + 1) * head)
-    return q[mine], k[-head:], v[-head:], _linear(model, layer, "out").weight[:, mine]
+def _gain(logit: float, head: int, size: float) -> float:
+    """What q and k are multiplied with, so that products that sum up to `size` give a logit."""
+    return math.sqrt(logit * math.sqrt(head) / size)
 
 
-def _parts(model: Llama, number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Views of a layer's q, k and v."""
+def _constant(model: Llama) -> float:
+    """The first channel of every token, after the norm."""
+    return math.sqrt(_CONSTANT * model.shape.hidden_size)
+
+
+def _last_group(model: Llama) -> int:
+    """The first query head of the last key head."""
+    return model.shape.num_heads - model.shape.num_heads // model.shape.num_kv_heads
+
+
+def _head(model: Llama, layer: int, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Views of a query head's q and output, and of k and v of its key head."""
     shape = model.shape
-    kv = shape.num_kv_heads * shape.head_dim
-    sizes = [shape.num_heads * shape.head_dim, kv, kv]
-    q, k, v = torch.split(_linear(model, number, "qkv").weight, sizes)
-    return q, k, v
+    head, group = shape.head_dim, shape.num_heads // shape.num_kv_heads
+    kv = shape.num_kv_heads * head
+    sizes = [shape.num_heads * head, kv, kv]
+    q, k, v = torch.split(_linear(model, layer, "qkv").weight, sizes)
+    mine, shared = (slice(i * head, (i + 1) * head) for i in (number, number // group))
+    return q[mine], k[shared], v[shared], _linear(model, layer, "out").weight[:, mine]
 
 
 def _linear(model: Llama, number: int, name: str) -> nn.Linear:
