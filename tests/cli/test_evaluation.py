@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_a_question_that_is_too_long_for_the_model_is_named_and_the_rest_goes_on
         (["eval", "qa", "bad.jsonl"], 1, "bad.jsonl, line 2: is no JSON"),
         (["eval", "qa", "t.jsonl"], 1, "t.jsonl, line 1: has no `question`"),
         (["eval", "qa", "q.jsonl", "--rows", "none/r"], 2, "'none/r' cannot be written"),
-        (["eval", "qa", "q.jsonl", "--rows", "q.jsonl"], 2, "is the file of the questions"),
+        (["eval", "qa", "q.jsonl", "--rows", "q.jsonl"], 2, "is the file that is read"),
         (["eval", "qa", "q.jsonl", "--baseline", "none"], 1, "none: cannot be read"),
         (["eval", "qa", "q.jsonl", "--baseline", "q.jsonl"], 1, "has no `prediction`"),
         (["eval", "qa", "q.jsonl", "--answerer", "extractiv"], 2, "Did you mean 'extractive'"),
@@ -124,6 +125,15 @@ def test_a_question_that_is_too_long_for_the_model_is_named_and_the_rest_goes_on
         (["eval", "segmentation", "none.jsonl"], 1, "none.jsonl: cannot be read"),
         (["eval", "segmentation", "q.jsonl"], 1, "q.jsonl, line 1: has no `text`"),
         (["eval", "segmentation", "t.jsonl", "--segmenter", "rule"], 2, "Did you mean 'rules'"),
+        (["eval", "segmentation", "t.jsonl", "--rows", "t.jsonl"], 2, "is the file that is read"),
+        (["eval", "perplexity", "q.jsonl"], 1, "q.jsonl, line 1: has no `text`"),
+        (["eval", "perplexity", "t.jsonl"], 2, "No language model is set"),
+        (["eval", "perplexity", "t.jsonl", "--model", "nan"], 2, "`model` is 'nan'"),
+        (
+            ["eval", "perplexity", "t.jsonl", "-s", "base_url=http://localhost:1/v1"],
+            2,
+            "by a local model only",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -159,6 +169,34 @@ def test_sentences_by_language_and_overall(tmp_path: Path) -> None:
     assert "boundary F1" in table
     assert "1.000 [1.000, 1.000]" in table
     assert [line.split()[0] for line in table.splitlines()] == ["language", "de", "en", "all"]
+
+
+def test_what_was_counted_in_each_text_is_written(tmp_path: Path) -> None:
+    file, rows = write(tmp_path / "t.jsonl", TEXTS), tmp_path / "rows.jsonl"
+    run("eval", "segmentation", file, "--segmenter", "rules", "--rows", rows)
+    written = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert [(row["lang"], row["gold"], row["found"]) for row in written] == [
+        ("de", 2, 2),
+        ("en", 1, 1),
+        ("en", 1, 1),
+    ]
+    assert [row["text"] for row in written] == [each["text"] for each in TEXTS]
+
+
+def test_perplexity_of_a_local_model(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    run("models", "fake", "m", "--like", "tiny-llama", "--dtype", "float32", cwd=tmp_path)
+    file, rows = write(tmp_path / "t.jsonl", TEXTS), tmp_path / "rows.jsonl"
+    flags = ("--model", "m", "-s", "kernels=reference")
+    found = parsed("eval", "perplexity", file, "--rows", rows, *flags, cwd=tmp_path)
+    written = [json.loads(line) for line in rows.read_text().splitlines()]
+    nats, tokens = (sum(row[key] for row in written) for key in ("nats", "tokens"))
+    assert (found["model"], found["texts"], found["tokens"]) == ("m", 3, tokens)
+    assert found["perplexity"]["value"] == pytest.approx(math.exp(nats / tokens))
+    assert sum(row["bytes"] for row in written) == sum(len(each["text"]) for each in TEXTS)
+    table = run("eval", "perplexity", file, *flags, cwd=tmp_path)
+    assert "bits per byte" in table
+    assert f"3 texts, {tokens} tokens, by m" in table
 
 
 def test_sentences_without_punctuation_and_case(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_worked_values() -> None:
 
 
 def test_summary_is_of_all_texts_together_with_an_interval_over_texts() -> None:
-    found = summarise_losses(text_losses(Coin(), ["abcd", "12"]))
+    found = summarise_losses(list(text_losses(Coin(), ["abcd", "12"])))
     assert found["perplexity"].value == pytest.approx(2 ** (8 / 6))
     assert found["perplexity"][1:] == pytest.approx((2, 4))
     assert found["bits_per_byte"] == pytest.approx((8 / 6, 1, 2))
@@ -61,4 +61,4 @@ def test_a_loss_beyond_numbers_is_a_large_one() -> None:
 
 def test_a_text_that_cannot_be_scored_is_named() -> None:
     with pytest.raises(RequestError, match=r"Text 2 \(11 characters\) cannot be scored: It is too"):
-        text_losses(Coin(), ["a", "b" * 11])
+        list(text_losses(Coin(), ["a", "b" * 11]))

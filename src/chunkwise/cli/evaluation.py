@@ -1,10 +1,10 @@
-"""Commands that measure: eval qa, eval segmentation."""
+"""Commands that measure: eval qa, eval segmentation, eval perplexity."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -33,6 +33,14 @@ from chunkwise.cli.questions import (
 from chunkwise.errors import ConfigError
 from chunkwise.evaluation.answers import AnswerSummary, ScoredAnswer, compare_answers, summarise
 from chunkwise.evaluation.bootstrap import Interval
+from chunkwise.evaluation.boundaries import BoundaryCounts
+from chunkwise.evaluation.perplexity import (
+    TextLoss,
+    loss_row,
+    read_plain_texts,
+    summarise_losses,
+    text_losses,
+)
 from chunkwise.evaluation.questions import Question, asker, read_questions
 from chunkwise.evaluation.rows import writing_rows
 from chunkwise.evaluation.runs import evaluate_answers, paired, read_rows, row_dict
@@ -40,6 +48,7 @@ from chunkwise.evaluation.segmentation import (
     SegmentationSummary,
     by_language,
     corrupted,
+    counts_row,
     evaluate_segmenter,
     read_texts,
     summarise_segmentation,
@@ -56,11 +65,16 @@ _MEASURES = {
     "auc": "AUC of abstention",
 }
 _BOUNDARY_MEASURES = {"f1": "boundary F1", "pk": "Pk", "windowdiff": "WindowDiff"}
+_LOSS_MEASURES = {"perplexity": "perplexity", "bits_per_byte": "bits per byte"}
 
 eval_app = typer.Typer(
-    no_args_is_help=True, help="Measure answers and sentences against gold ones."
+    no_args_is_help=True, help="Measure answers and sentences against gold ones, and models."
 )
 app.add_typer(eval_app, name="eval")
+
+RowsOption = Annotated[
+    Path | None, typer.Option(help="Write a JSON line for each question or text here.")
+]
 
 
 @eval_app.command()
@@ -74,7 +88,7 @@ def qa(
     threshold: Annotated[
         float | None, typer.Option(help="Confidence below which nothing is found.")
     ] = None,
-    rows: Annotated[Path | None, typer.Option(help="Write a JSON line a question here.")] = None,
+    rows: RowsOption = None,
     baseline: Annotated[
         Path | None, typer.Option(help="Compare with the --rows of an earlier run.")
     ] = None,
@@ -115,6 +129,7 @@ def segmentation(
     corrupt: Annotated[
         bool, typer.Option("--corrupt", help="Without punctuation and case, as speech has none.")
     ] = False,
+    rows: RowsOption = None,
     corpus: CorpusOption = DEFAULT_CORPUS,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -127,12 +142,16 @@ def segmentation(
     lower. Sums are over texts, so a long text and a large language weigh more.
     """
     texts = read_texts(file)
+    _keep_apart(file, rows)
     if corrupt:
         texts = [corrupted(gold) for gold in texts]
-    with open_with(corpus, sets, segmenter=segmenter) as opened:
+    with open_with(corpus, sets, segmenter=segmenter) as opened, _writing(rows) as write:
         name = spec_name(opened.settings.segmenter)
+        counts: list[BoundaryCounts] = []
         scored = evaluate_segmenter(texts, opened.parts.segmenter)
-        counts = list(_counted(scored, len(texts), "segmenting", hidden=as_json))
+        for each in _counted(scored, len(texts), "segmenting", hidden=as_json):
+            write(counts_row(texts[len(counts)], each))
+            counts.append(each)
     languages = {
         language: summarise_segmentation(each)
         for language, each in by_language(texts, counts).items()
@@ -151,13 +170,50 @@ def segmentation(
         _show_boundaries({**languages, "all": overall})
 
 
+@eval_app.command()
+def perplexity(
+    file: Annotated[Path, typer.Argument(help="JSON lines, gzipped or not.")],
+    model: ModelOption = None,
+    rows: RowsOption = None,
+    corpus: CorpusOption = DEFAULT_CORPUS,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how well a local language model predicts texts: perplexity, and bits per byte.
+
+    A line is {"text": ...}. Perplexities compare models of one tokenizer, bits per byte any.
+
+    Losses are summed over texts, so a long text weighs more. A text must fit the model's context.
+    """
+    texts = read_plain_texts(file)
+    _keep_apart(file, rows)
+    with open_with(corpus, sets, model=model) as opened, _writing(rows) as write:
+        name = opened.settings.model
+        losses: list[TextLoss] = []
+        scored = text_losses(opened.parts.scoring_model, texts)
+        for each in _counted(scored, len(texts), "reading", hidden=as_json):
+            write(loss_row(texts[len(losses)], each))
+            losses.append(each)
+    measures = summarise_losses(losses)
+    tokens = sum(each.num_tokens for each in losses)
+    if as_json:
+        counts = {"texts": len(losses), "tokens": tokens}
+        print_json({"model": name, **counts, **_intervals(measures)})
+        return
+    table = _table(["measure", "value, 95 % interval"])
+    for key, title in _LOSS_MEASURES.items():
+        table.add_row(title, _shown(measures[key]))
+    out().print(table)
+    out().print(f"{len(losses)} texts, {tokens} tokens, by {escape(name)}", style="dim")
+
+
 def _earlier(asked: list[Question], baseline: Path) -> list[ScoredAnswer]:
     return paired(asked, read_rows(baseline), name=str(baseline))
 
 
-def _keep_apart(questions: Path, rows: Path | None) -> None:
-    if rows is not None and rows.exists() and rows.samefile(questions):
-        raise ConfigError(f"--rows {str(rows)!r} is the file of the questions; name another.")
+def _keep_apart(read: Path, rows: Path | None) -> None:
+    if rows is not None and rows.exists() and rows.samefile(read):
+        raise ConfigError(f"--rows {str(rows)!r} is the file that is read; name another.")
 
 
 def _asked(
@@ -166,14 +222,20 @@ def _asked(
     """A row for each question; a corpus that is needed and not there is said before the first."""
     if any(question.contexts is None for question in questions):
         corpus.stats()
-    writing = contextlib.nullcontext(_nowhere) if rows is None else writing_rows(rows)
     found = []
     answered = evaluate_answers(questions, asker(corpus))
-    with writing as write:
+    with _writing(rows) as write:
         for row in _counted(answered, len(questions), "asking", hidden=hidden):
             write(row_dict(row))
             found.append(row)
     return found
+
+
+def _writing(
+    rows: Path | None,
+) -> contextlib.AbstractContextManager[Callable[[Mapping[str, Any]], None]]:
+    """What writes a row: into the file if one is named."""
+    return contextlib.nullcontext(_nowhere) if rows is None else writing_rows(rows)
 
 
 def _nowhere(row: Mapping[str, Any]) -> None:

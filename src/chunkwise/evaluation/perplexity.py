@@ -11,14 +11,16 @@ Cost: one forward pass a text.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from chunkwise.errors import RequestError
 from chunkwise.evaluation.bootstrap import Floats, Interval, bootstrap, ratio
+from chunkwise.evaluation.rows import read_lines
 from chunkwise.types import ScoringModel
 
 _MAX_EXPONENT: Final = 700.0  # what a float holds
@@ -58,8 +60,19 @@ class TextLoss:
         return self.nats / math.log(2) / self.num_bytes if self.num_bytes else math.nan
 
 
-def text_losses(model: ScoringModel, texts: Iterable[str], *, prefix: str = "") -> list[TextLoss]:
-    """What the model loses on each text; an empty one costs nothing and has no tokens.
+def read_plain_texts(path: str | os.PathLike[str]) -> list[str]:
+    """Texts of a file with one JSON object a line and the key `text`, gzipped or not.
+
+    Raises:
+        DocumentError: The file cannot be read, or a line cannot be used; the message names it.
+    """
+    return [line.text("text") for line in read_lines(path)]
+
+
+def text_losses(
+    model: ScoringModel, texts: Iterable[str], *, prefix: str = ""
+) -> Iterator[TextLoss]:
+    """What the model loses on each text, as it is done; an empty one has no tokens.
 
     Args:
         model: What predicts.
@@ -69,7 +82,6 @@ def text_losses(model: ScoringModel, texts: Iterable[str], *, prefix: str = "") 
     Raises:
         RequestError: A text cannot be scored; the message says which, from 1.
     """
-    losses = []
     for number, text in enumerate(texts, start=1):
         try:
             nats = model.nll(prefix, text) if text else np.zeros(0, dtype=np.float32)
@@ -78,8 +90,19 @@ def text_losses(model: ScoringModel, texts: Iterable[str], *, prefix: str = "") 
                 f"Text {number} ({len(text)} characters) cannot be scored: {exc}"
             ) from exc
         size = len(text.encode("utf-8", "surrogatepass"))
-        losses.append(TextLoss(float(nats.sum(dtype=np.float64)), len(nats), size))
-    return losses
+        yield TextLoss(float(nats.sum(dtype=np.float64)), len(nats), size)
+
+
+def loss_row(text: str, loss: TextLoss) -> dict[str, Any]:
+    """A text and its loss as a JSON row; what is not defined is null."""
+    per_byte = loss.bits_per_byte
+    return {
+        "text": text,
+        "nats": loss.nats,
+        "tokens": loss.num_tokens,
+        "bytes": loss.num_bytes,
+        "bits_per_byte": None if math.isnan(per_byte) else per_byte,
+    }
 
 
 def summarise_losses(

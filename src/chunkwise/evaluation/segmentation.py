@@ -108,6 +108,11 @@ def summarise_segmentation(
     return SegmentationSummary(len(counts), sum(each.gold for each in counts), found)
 
 
+def counts_row(gold: GoldText, counts: BoundaryCounts) -> dict[str, Any]:
+    """A text and what was counted in it, as a JSON row."""
+    return {"text": gold.text, "lang": gold.language or UNKNOWN, **counts._asdict()}
+
+
 def by_language(
     texts: Sequence[GoldText], counts: Sequence[BoundaryCounts]
 ) -> dict[str, list[BoundaryCounts]]:

@@ -6,7 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from chunkwise import config
 from chunkwise.config import Settings
@@ -23,7 +23,14 @@ from chunkwise.rag.retrieval import Retriever, retrievers
 from chunkwise.rag.selection import Selector, selectors
 from chunkwise.rag.sentences import segmenters
 from chunkwise.registry import Spec, spec_name
-from chunkwise.types import Embedder, LanguageModel, SamplingParams, Segmenter, TokenCounter
+from chunkwise.types import (
+    Embedder,
+    LanguageModel,
+    SamplingParams,
+    ScoringModel,
+    Segmenter,
+    TokenCounter,
+)
 
 if TYPE_CHECKING:
     from chunkwise.rag.answering.reading import SpanReader
@@ -86,6 +93,20 @@ class Parts:
                 "or use the answerer 'extractive'."
             )
         return self._remote() if s.base_url else self._local()
+
+    @property
+    def scoring_model(self) -> ScoringModel:
+        """The language model, which must be of a folder: servers do not say how likely texts are.
+
+        Raises:
+            ConfigError: It is a server's, or as `model` says.
+        """
+        if self.settings.base_url:
+            raise ConfigError(
+                f"`base_url` is {self.settings.base_url!r}: how likely a text is can be told by a "
+                "local model only. Leave `base_url` out and set `model` to a folder or its name."
+            )
+        return cast("ScoringModel", self.model)
 
     def _remote(self) -> LanguageModel:
         from chunkwise.llm.remote import RemoteModel

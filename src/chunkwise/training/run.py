@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -247,12 +248,13 @@ def _command(settings: _Settings) -> str:
     """What trains such a model again; folders of this machine are not named."""
     words = ["chunkwise", "train", settings.recipe, "--data", "DATA"]
     for key, value in settings.options.items():
-        words += ["-s", f"{key}={'FOLDER' if os.sep in str(value) else value}"]
+        given = "FOLDER" if os.sep in str(value) else value
+        words += ["-s", f"{key}={given}"]
     if settings.steps is not None:
         words += ["--steps", str(settings.steps)]
     if settings.seed:
         words += ["--seed", str(settings.seed)]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _settings(asked: Asked) -> _Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from chunkwise.prompting import NOT_FOUND
 from chunkwise.training.nano.questions import Context, Names, compose, kinds
 from chunkwise.training.nano.questions.names import split_of
-from chunkwise.training.nano.stages import EVERYTHING
+from chunkwise.training.nano.stages import EVERYTHING, Mix
 from tests.training.nano.solver import World
 
 KINDS = kinds.own
@@ -113,6 +114,29 @@ def test_no_name_comes_twice(seed: int) -> None:
     made = [names.person().name for _ in range(20)] + [names.alias() for _ in range(20)]
     made += [names.value("instrument") for _ in range(8)]
     assert len(set(made)) == len(made)
+
+
+@given(seed=SEEDS)
+def test_values_that_are_alike_begin_in_one_of_two_ways(seed: int) -> None:
+    names = Names(random.Random(seed), "train", is_alike=True)
+    for pool in ("thing", "dish"):
+        made = [names.value(pool) for _ in range(12)]  # type: ignore[arg-type]
+        assert len({name.removeprefix("the ").split()[0] for name in made}) <= 2
+        assert len(set(made)) == len(made)
+    assert {names.value("year")[:2] for _ in range(12)} <= {"18", "19"}
+
+
+@given(seed=SEEDS)
+def test_only_contexts_to_learn_from_have_values_that_are_alike(seed: int) -> None:
+    plain = Mix({"one_hop": 1.0}, (8, 8))
+    alike = replace(plain, alike=1.0)
+    assert alike.draw(random.Random(seed), "test") == plain.draw(random.Random(seed), "test")
+    dishes = {
+        question.answer.split()[0]
+        for question in alike.draw(random.Random(seed), "train").questions
+        if question.text.startswith("Which dish")
+    }
+    assert len(dishes) <= 2
 
 
 def test_questions_can_be_drawn_without_torch() -> None:

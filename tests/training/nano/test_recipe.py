@@ -69,6 +69,13 @@ def test_the_learning_rate_is_that_of_the_stage(data: Path, tmp_path: Path) -> N
     assert rates[changed] == pytest.approx(second.pace * 1e-2 * (0.2 + 0.8 / 3))
 
 
+def test_the_learning_rate_falls_evenly_in_the_last_stage(data: Path, tmp_path: Path) -> None:
+    train(tmp_path, data, start="real", steps=20, rewarm=1, evaluate_every=20)
+    rates = [row["lr"] for row in rows(tmp_path) if "lr" in row]
+    peak = stages.STAGES[-1].pace * 1e-2
+    assert rates[3:] == pytest.approx([peak * (1 - step / 20) for step in range(3, 20)])
+
+
 def test_accuracy_is_logged_by_stage_and_kind(unbroken: Path) -> None:
     figures = [row["figures"] for row in rows(unbroken) if row.get("figures")]
     assert all("stage" in each for each in figures)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chunkwise.errors import ConfigError
 from chunkwise.training.nano.questions import Context, Names, compose, kinds, words
@@ -19,6 +19,7 @@ from chunkwise.training.nano.questions.names import Split
 
 _MOST_QUESTIONS = 14
 _LATER = 0.6  # pace of the stages in which things have to be told apart
+_ALIKE = 0.3  # share of contexts whose values begin alike
 _KINDS = {name: kinds.build(name) for name in kinds.own}
 
 
@@ -33,6 +34,8 @@ class Mix:
         fillers: Most passages that say nothing.
         opened: Share of the passages that begin with a word or two. A name at the very beginning
             has other tokens than behind a blank, which is hard to learn before looking up is.
+        alike: Share of the contexts to learn from whose values begin alike: "1855" and "1895",
+            "the red belt" and "the red saddle", which is where most was got wrong.
     """
 
     odds: Mapping[str, float]
@@ -40,11 +43,13 @@ class Mix:
     drafts: tuple[int, int] = (1, 1)
     fillers: int = 0
     opened: float = 0.9
+    alike: float = 0.0
 
     def draw(self, chance: random.Random, split: Split) -> Context:
         """A context with at most some fourteen questions."""
-        names = Names(chance, split)
         count = chance.randint(*self.drafts)
+        is_alike = split == "train" and self.alike > 0 and chance.random() < self.alike
+        names = Names(chance, split, is_alike)
         picked = chance.choices(list(self.odds), weights=list(self.odds.values()), k=count)
         drafts = [_KINDS[kind].draw(chance, names, chance.randint(*self.size)) for kind in picked]
         drafts.append(filler(chance, self.fillers))
@@ -114,7 +119,7 @@ STAGES = (
     Stage(
         "two facts",
         0.08,
-        Mix({"one_hop": 6.0, "copy": 1.0}, (2, 2)),
+        Mix({"one_hop": 6.0, "copy": 1.0}, (2, 2), alike=_ALIKE),
         {"one_hop": 0.85},
         text=0.05,
         pace=_LATER,
@@ -122,28 +127,28 @@ STAGES = (
     Stage(
         "four facts",
         0.10,
-        Mix({"one_hop": 8.0, "copy": 1.0}, (3, 5)),
+        Mix({"one_hop": 8.0, "copy": 1.0}, (3, 5), alike=_ALIKE),
         {"one_hop": 0.85},
         text=0.05,
         pace=_LATER,
     ),
     Stage(
         "two hops",
-        0.25,
-        Mix({"bridge": 3.0, "coreference": 2.0, "one_hop": 1.0}, (2, 3)),
-        {"bridge": 0.85, "coreference": 0.85},
+        0.30,
+        Mix({"bridge": 4.0, "coreference": 2.0, "one_hop": 1.0}, (2, 4), alike=_ALIKE),
+        {"bridge": 0.95, "coreference": 0.95},
         text=0.05,
         pace=_LATER,
     ),
     Stage(
         "all kinds",
-        0.12,
-        Mix(_ALL, (2, 4), (1, 2), fillers=1),
+        0.08,
+        Mix(_ALL, (2, 4), (1, 2), fillers=1, alike=_ALIKE),
         {"bridge": 0.9, "coreference": 0.9, "comparison": 0.8, "counting": 0.8},
         text=0.05,
         pace=_LATER,
     ),
-    Stage("real", 1.0, EVERYTHING, text=0.2, real=0.25, pace=_LATER),
+    Stage("real", 1.0, replace(EVERYTHING, alike=_ALIKE), text=0.15, real=0.15, pace=_LATER),
 )
 """The stages of `nano`, in order; the last takes what is left."""
 

@@ -34,7 +34,7 @@ except ImportError as exc:
         'Training nano needs torch, tokenizers and safetensors: `pip install "chunkwise[train]"`.'
     ) from exc
 
-_VERSION = 1  # raised when the same options and data would give other weights
+_VERSION = 2  # raised when the same options and data would give other weights
 _LIMITS = (
     "Answers in the words of its passages what it was trained to ask of them; it knows "
     "nothing of the world and cannot chat.",
@@ -44,6 +44,7 @@ _LIMITS = (
 _VOCABULARY_CHARS = 8_000_000
 _VOCABULARY_CONTEXTS = 6000
 _MAX_ROW_TOKENS = 1600
+_LEAST_PACE = 0.02  # of the last stage
 SHAPES = {
     "nano": Shape(384, 1024, 6, 6, 2),
     "draft": Shape(192, 512, 5, 6, 2),
@@ -161,20 +162,22 @@ class NanoTask:
         return Loss(answer + self.recipe.question_weight * question, parts)
 
     def rate(self, step: int, planned: float) -> float:
-        """See `Paced.rate`: risen again at each stage, falling in the last.
+        """See `Paced.rate`: risen again at each stage, falling to nearly nothing in the last.
 
         Args:
             step: The step.
-            planned: What the plan says: a cosine over all steps.
+            planned: What the plan says; not asked, since a stage may end early.
         """
         place = self._history.place(step)
-        pace = self._stages[place.stage].pace
-        if place.stage == 0:  # new weights rise slowly
-            risen = min(1.0, (place.since + 1) / (4 * self.recipe.rewarm))
-            return pace * self.recipe.lr * risen
-        is_last = place.stage + 1 == len(self._stages)
-        risen = min(1.0, (place.since + 1) / self.recipe.rewarm)
-        return pace * (planned if is_last else self.recipe.lr) * (0.2 + 0.8 * risen)
+        is_new = place.stage == 0  # new weights rise slowly, from nothing
+        steps = self.recipe.rewarm * (4 if is_new else 1)
+        least = 0.0 if is_new else 0.2
+        risen = least + (1 - least) * min(1.0, (place.since + 1) / steps)
+        rate = self._stages[place.stage].pace * self.recipe.lr * risen
+        if place.stage + 1 < len(self._stages):
+            return rate
+        whole = max(self.recipe.steps - (step - place.since), 1)
+        return rate * max(1 - place.since / whole, _LEAST_PACE)
 
     def evaluate(self, *, is_final: bool) -> dict[str, float]:
         """See `Task.evaluate`. Along the way: the stage and its figures, which may end it."""

@@ -45,11 +45,15 @@ class Names:
     Attributes:
         chance: Where they are drawn from.
         split: Which names.
+        is_alike: Whether all things, dishes and years of the context begin in one of two ways:
+            whoever answers must then keep to one of them beyond the first word.
     """
 
     chance: random.Random
     split: Split = "train"
+    is_alike: bool = False
     _used: set[str] = field(default_factory=set)
+    _starts: dict[Pool, Sequence[str]] = field(default_factory=dict)
 
     def person(self, *, has_pronoun: bool = False) -> Person:
         """Somebody: `Anna Velkor`, or `Velkor` where the pronoun does not matter."""
@@ -85,14 +89,27 @@ class Names:
             "age": lambda: str(self.chance.randint(18, 97)),
             "beast": lambda: pick(words.BEASTS),
             "city": self._city,
-            "dish": lambda: f"{pick(words.TASTES)} {pick(words.DISHES)}",
+            "dish": lambda: f"{self._start('dish', words.TASTES)} {pick(words.DISHES)}",
             "instrument": lambda: pick(words.INSTRUMENTS),
             "job": lambda: pick(words.JOBS),
             "language": lambda: pick(words.LANGUAGES),
             "science": lambda: pick(words.SCIENCES),
-            "thing": lambda: f"the {pick(words.COLOURS)} {pick(words.THINGS)}",
-            "year": lambda: str(self.chance.randint(1801, 2019)),
+            "thing": lambda: f"the {self._start('thing', words.COLOURS)} {pick(words.THINGS)}",
+            "year": self._year,
         }
+
+    def _start(self, pool: Pool, options: Sequence[str]) -> str:
+        """A first word: any, or one of the two that are left where values are alike."""
+        if self.is_alike:
+            if pool not in self._starts:
+                self._starts[pool] = self.chance.sample(options, 2)
+            options = self._starts[pool]
+        return self.chance.choice(options)
+
+    def _year(self) -> str:
+        if self.is_alike:
+            return self._start("year", ("18", "19")) + f"{self.chance.randint(1, 99):02}"
+        return str(self.chance.randint(1801, 2019))
 
     def _city(self) -> str:
         if self.split == "train" and self.chance.random() < 0.3:
