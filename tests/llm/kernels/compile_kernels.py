@@ -47,8 +47,9 @@ def compiled(kernel: Any, capability: int, types: str, options: dict[str, Any]) 
 def compile_attention(capability: int, dtype: torch.dtype, size: int, lanes: int) -> None:
     launch = triton_attention.launch_options(lanes, size, dtype)
     shape = {"HKV": 2, "GROUP": 4, "HALF": size // 2, "WINDOW": 0 if lanes == 16 else 9}
+    shape["HIDES"] = lanes != 16
     t = NAMES[dtype]
-    types = f"*{t} *i64 *i64 *fp32 *fp32 *fp32 *fp32 i32 i32 fp32"
+    types = f"*{t} *i64 *i64 *u8 *fp32 *fp32 *fp32 *fp32 i32 i32 fp32"
     made = compiled(triton_attention._segment_attention, capability, types, {**shape, **launch})
     ptx = made.asm["ptx"]
     if dtype == torch.bfloat16:

@@ -60,8 +60,9 @@ def segment(
 
 
 def make_plan(shape: Shape, dtype: torch.dtype) -> tuple[AttentionPlan, Tensor]:
-    """Every sequence sees some shared segments, each at a base of its own, then its own one,
-    where its rows stand one after the other. Returns the plan and `q`, whose rows are strided."""
+    """Every sequence sees some shared segments, each at a base of its own and perhaps without
+    some keys, then its own one, where its rows stand one after the other. Returns the plan and
+    `q`, whose rows are strided."""
     draw = torch.Generator().manual_seed(shape.seed)
 
     def below(low: int, high: int) -> int:
@@ -74,13 +75,16 @@ def make_plan(shape: Shape, dtype: torch.dtype) -> tuple[AttentionPlan, Tensor]:
         holders = [i for i in range(len(counts)) if below(0, 3)] or [0]
         length, start = below(1, 400), below(0, 100)
         k, v = segment(shape, length + below(0, 40), length, dtype, draw)
-        pieces = []
+        pieces, sets = [], below(0, 3)
         for i in holders:
             rel = start + length + below(0, 500) + torch.arange(counts[i])
             limit = torch.full((counts[i],), below(1, length + 1))
-            pieces.append((first[i] + torch.arange(counts[i]), rel, limit))
+            hidden = torch.full((counts[i],), below(-1, sets))
+            pieces.append((first[i] + torch.arange(counts[i]), rel, limit, hidden))
         pieces[0][2].fill_(length)
-        parts.append(Part(k, v, start, *(torch.cat(x) for x in zip(*pieces, strict=True))))
+        *columns, hidden = (torch.cat(x) for x in zip(*pieces, strict=True))
+        hides = torch.rand(sets, k.shape[2], generator=draw) < 0.3
+        parts.append(Part(k, v, start, *columns, *((hides, hidden) if sets else ())))
     for i, count in enumerate(counts):
         before, start = below(0, 300), below(0, 50)
         k, v = segment(shape, before + count + below(0, 40), before + count, dtype, draw)

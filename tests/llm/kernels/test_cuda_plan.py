@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from chunkwise.llm.kernels.cuda_plan import WIDE, flatten
 from chunkwise.llm.kernels.ops import AttentionPlan, Part, Write
+from chunkwise.llm.kernels.reference import visible
 
 
 @st.composite
@@ -23,7 +24,10 @@ def plans(draw: st.DrawFn) -> AttentionPlan:
         limit = rng.integers(1, capacity + 1, len(rows))
         columns = (torch.from_numpy(column) for column in (rows, 5 + limit, limit))
         k, v = torch.zeros(2, 1, 2, capacity, 8)
-        parts.append(Part(k, v, 5, *columns))
+        sets = int(rng.integers(0, 3))
+        hides = torch.from_numpy(rng.random((sets, capacity)) < 0.2) if sets else None
+        hidden = torch.from_numpy(rng.integers(-1, sets, len(rows))) if sets else None
+        parts.append(Part(k, v, 5, *columns, hides, hidden))
     cut = draw(st.integers(0, num_rows))
     k, v = parts[0].k, parts[0].v
     runs = [(0, cut, num_rows - cut, 9), (cut, num_rows - cut, 0, 30)]  # row, n, offset, rel
@@ -35,7 +39,7 @@ def plans(draw: st.DrawFn) -> AttentionPlan:
 @settings(deadline=None, max_examples=60)
 def test_every_row_meets_every_key_once(plan: AttentionPlan, group: int) -> None:
     flat = flatten(plan)
-    work, entries = flat.work(group), flat.entries.numpy()
+    work, entries, hides = flat.work(group), flat.entries.numpy(), flat.hides.tolist()
     seen: dict[tuple[int, int], list[int]] = {}
     row_of_slot = {}
     for tiles in work.launches:
@@ -45,14 +49,18 @@ def test_every_row_meets_every_key_once(plan: AttentionPlan, group: int) -> None
         for k, _, _, start, first, count, first_key, last_key, slot in table.tolist():
             assert start == 5
             for i in range(count):
-                row, rel, limit = entries[first + i].tolist()
+                row, rel, limit, hidden = entries[first + i].tolist()
                 assert rel == 5 + limit
-                seen.setdefault((row, k), []).extend(range(first_key, min(last_key, limit)))
+                keys = range(first_key, min(last_key, limit))
+                shown = [key for key in keys if hidden < 0 or not hides[hidden + key]]
+                seen.setdefault((row, k), []).extend(shown)
                 assert slot + i not in row_of_slot
                 row_of_slot[slot + i] = row
     for part in plan.parts:
-        for row, limit in zip(part.rows.tolist(), part.limit.tolist(), strict=True):
-            assert sorted(seen.pop((row, part.k.data_ptr()))) == list(range(limit))
+        shown = visible(part, part.k.shape[2], 0)
+        for row, keys in zip(part.rows.tolist(), shown, strict=True):
+            found = sorted(seen.pop((row, part.k.data_ptr())))
+            assert found == keys.nonzero()[:, 0].tolist()
     assert not seen
     check_merge_lists(plan.num_rows, work.slots, row_of_slot, work.merge_from, work.merge_at)
 

@@ -28,24 +28,31 @@ KERNELS = ReferenceKernels()
     length=st.integers(1, 60),
     cuts=st.lists(st.integers(1, 59), max_size=5),
     window=st.sampled_from([0, 1, 7]),
+    share=st.sampled_from([0.0, 0.3, 1.0]),
 )
 def test_segments_cut_anywhere_equal_dense_attention(
-    length: int, cuts: list[int], window: int
+    length: int, cuts: list[int], window: int, share: float
 ) -> None:
+    """Rows at odd positions do not see a share of the keys at even ones."""
     torch.manual_seed(length)
     q, (k, v) = torch.randn(length, 4, 16), torch.randn(2, length, 2, 16)
     rotary, positions = table(16), torch.arange(length)
     edges = sorted({0, length, *(cut for cut in cuts if cut < length)})
+    gone = (positions % 2 == 0) & (torch.rand(length) < share)
     parts = []
     for low, high in itertools.pairwise(edges):
         keys = rotate(k[low:high], torch.arange(high - low), rotary).transpose(0, 1)[None]
         rows = torch.arange(low, length)
         limit = (rows - low + 1).clamp(max=high - low)
-        parts.append(Part(keys, v[low:high].transpose(0, 1)[None], 0, rows, rows - low, limit))
+        values, hidden = v[low:high].transpose(0, 1)[None], rows % 2 - 1
+        parts.append(
+            Part(keys, values, 0, rows, rows - low, limit, gone[None, low:high], hidden)
+        )
     plan = AttentionPlan(length, parts, [])
     got = KERNELS.attend(q, plan, 0, rotary, scale=0.25, window=window)
     distance = positions[:, None] - positions
     seen = (distance >= 0) & (distance < (window or length))
+    seen &= ~((positions % 2 == 1)[:, None] & gone)
     turned, keys = rotate(q, positions, rotary), rotate(k, positions, rotary)
     want = F.scaled_dot_product_attention(
         *(x.transpose(0, 1)[None] for x in (turned, keys, v)),

@@ -74,7 +74,7 @@ class _TorchPlan:
 def _part_calls(part: Part, window: int) -> list[_Call]:
     low, high = int(part.limit.min()), int(part.limit.max())
     count = len(part.rows)
-    if not (window and int(part.rel.max()) - part.start >= window):
+    if part.hides is None and not (window and int(part.rel.max()) - part.start >= window):
         if low == high:
             return [_Call(part.rows, part.rel, 0, high)]
         if high - low == count - 1 and bool((part.limit.diff() == 1).all()):

@@ -92,6 +92,7 @@ class _Plan(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("parts", "chains", "chain_rows", "rel", "limit")),
+        ("hidden", ctypes.c_void_p),
         *((name, ctypes.c_void_p) for name in ("row_first", "row_entries", "entry_chain")),
         *((name, ctypes.c_int64) for name in ("num_rows", "num_chains")),
     ]
@@ -158,15 +159,26 @@ def _part_arrays(parts: list[Part]) -> dict[str, Ints]:
     counts = np.array([len(part.rows) for part in parts], np.int64)
     first = np.cumsum(counts) - counts
     limit = _joined([part.limit for part in parts])
-    table = np.empty((len(parts), 7), np.int64)
+    table = np.empty((len(parts), 8), np.int64)
     for row, part in zip(table, parts, strict=True):
         _, kv_heads, capacity, size = part.k.shape
         stride = kv_heads * capacity * size
         row[:5] = part.k.data_ptr(), part.v.data_ptr(), stride, capacity, part.start
+        row[7] = 0 if part.hides is None else part.hides.data_ptr()
     if len(parts):
         table[:, 5] = np.maximum.reduceat(limit, first)
     table[:, 6] = first
-    return {"parts": table, "rel": _joined([part.rel for part in parts]), "limit": limit}
+    hidden = _joined([_hidden(part) for part in parts])
+    rel = _joined([part.rel for part in parts])
+    return {"parts": table, "rel": rel, "limit": limit, "hidden": hidden}
+
+
+def _hidden(part: Part) -> Tensor:
+    if part.hidden is None:
+        return torch.full_like(part.limit, -1)
+    assert part.hides is not None, "sets of hidden keys are missing"
+    assert part.hides.is_contiguous(), "read as bytes, set after set"
+    return part.hidden
 
 
 def _chain_arrays(chains: list[list[Part]], num_rows: int) -> dict[str, Ints]:

@@ -64,14 +64,17 @@ class FlatPlan:
     Attributes:
         writes: By row of the batch, `(num_rows, 5)` int64: address of k, address of v,
             capacity, key, rotary position.
-        entries: Rows that look, part after part, `(entries, 3)` int64: row, rotary position,
-            limit.
+        entries: Rows that look, part after part, `(entries, 4)` int64: row, rotary position,
+            limit, where its set of hidden keys begins in `hides`, -1 for none.
+        hides: Sets of hidden keys, one behind the other, a byte a key: `(bytes,)` uint8; empty:
+            there are none.
     """
 
     num_rows: int
     kv_heads: int
     writes: Tensor
     entries: Tensor
+    hides: Tensor
     _parts: Ints
     _counts: Ints
     _rows: Ints
@@ -130,10 +133,26 @@ def flatten(plan: AttentionPlan) -> FlatPlan:
         for name in ("rows", "rel", "limit")
     )
     k = plan.parts[0].k
+    hidden, hides = _hidden(plan.parts)
     writes, entries = _to_device(
-        [_write_table(plan), np.column_stack([rows, rel, limit])], k.device
+        [_write_table(plan), np.column_stack([rows, rel, limit, hidden])], k.device
     )
-    return FlatPlan(plan.num_rows, k.shape[1], writes, entries, parts, counts, rows, limit)
+    hides = hides.to(k.device, non_blocking=True)
+    return FlatPlan(plan.num_rows, k.shape[1], writes, entries, hides, parts, counts, rows, limit)
+
+
+def _hidden(parts: Sequence[Part]) -> tuple[Ints, Tensor]:
+    """Where each entry's set of hidden keys begins, -1 for none, and the sets as bytes."""
+    places, sets, used = [], [torch.zeros(0, dtype=torch.bool)], 0
+    for part in parts:
+        if part.hides is None or part.hidden is None:
+            places.append(np.full(len(part.rows), -1))
+            continue
+        hidden = part.hidden.numpy()
+        places.append(np.where(hidden < 0, -1, used + hidden * part.hides.shape[1]))
+        sets.append(part.hides.flatten())
+        used += part.hides.numel()
+    return np.concatenate(places), torch.cat(sets).to(torch.uint8)
 
 
 def _write_table(plan: AttentionPlan) -> Ints:

@@ -45,8 +45,8 @@ class Part:
 
     Keys of a segment are rotated from its own start: key `j` has rotary position `start + j`. A
     row at position `m` of a sequence that holds the segment at base `b` is rotated by `m - b`.
-    Row `i` sees key `j` when `j < limit[i]` and, under a sliding window `w`,
-    `rel[i] - (start + j) < w`.
+    Row `i` sees key `j` when `j < limit[i]`, when its set of hidden keys does not hold `j` and,
+    under a sliding window `w`, when `rel[i] - (start + j) < w`.
 
     Attributes:
         k: Keys of all layers: `(num_layers, Hkv, capacity, D)`, contiguous.
@@ -56,6 +56,10 @@ class Part:
         rel: Rotary position of each of these rows, `m - b`: `(n,)` int64, on the CPU.
         limit: How many keys each of these rows sees, from key 0, at least 1: `(n,)` int64, on
             the CPU. Keys from `limit` on may hold anything, NaN included.
+        hides: Sets of keys that are replaced for some sequences, by others in another segment:
+            `(sets, capacity)` bool, contiguous, on the CPU; None: none. Their numbers are finite.
+        hidden: Which of these sets each row does not see, -1 for none: `(n,)` int64, on the CPU;
+            None if and only if `hides` is.
     """
 
     k: Tensor
@@ -64,6 +68,8 @@ class Part:
     rows: Tensor
     rel: Tensor
     limit: Tensor
+    hides: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -133,6 +133,9 @@ def visible(part: Part, num_keys: int, window: int) -> Tensor:
     seen = key < part.limit[:, None]
     if window:
         seen &= part.rel[:, None] - (part.start + key) < window
+    if part.hides is not None and part.hidden is not None:
+        none = torch.zeros(1, num_keys, dtype=torch.bool)
+        seen &= ~torch.cat([part.hides[:, :num_keys], none])[part.hidden]  # -1: the last one
     return seen
 
 

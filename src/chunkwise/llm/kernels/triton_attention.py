@@ -77,6 +77,7 @@ def _attend_tiles(
         q,
         tiles.table,
         plan.entries,
+        plan.hides,
         rotary.cos,
         rotary.sin,
         partial,
@@ -88,6 +89,7 @@ def _attend_tiles(
         heads // plan.kv_heads,
         size // 2,
         window,
+        len(plan.hides) > 0,
         **launch_options(tiles.block, size, q.dtype),
     )
 
@@ -109,7 +111,8 @@ def launch_options(lanes: int, size: int, dtype: torch.dtype) -> dict[str, int]:
 def _segment_attention(
     q,  # (rows, HKV * GROUP, 2 * HALF)
     tiles,  # (tiles, 9) int64, see `Tiles`
-    entries,  # (entries, 3) int64, see `FlatPlan`
+    entries,  # (entries, 4) int64, see `FlatPlan`
+    hides,  # bytes, see `FlatPlan`
     cos,  # (positions, HALF)
     sin,
     partial,  # (slots, HKV * GROUP, 2 * HALF)
@@ -121,6 +124,7 @@ def _segment_attention(
     GROUP: tl.constexpr,
     HALF: tl.constexpr,
     WINDOW: tl.constexpr,
+    HIDES: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_HALF: tl.constexpr,
@@ -143,9 +147,10 @@ def _segment_attention(
     lane = tl.arange(0, BLOCK_M)
     entry = lane // GROUP
     is_lane = entry < count
-    row = tl.load(entries + (first + entry) * 3, mask=is_lane, other=0)
-    rel = tl.load(entries + (first + entry) * 3 + 1, mask=is_lane, other=0)
-    limit = tl.load(entries + (first + entry) * 3 + 2, mask=is_lane, other=0)
+    row = tl.load(entries + (first + entry) * 4, mask=is_lane, other=0)
+    rel = tl.load(entries + (first + entry) * 4 + 1, mask=is_lane, other=0)
+    limit = tl.load(entries + (first + entry) * 4 + 2, mask=is_lane, other=0)
+    hidden = tl.load(entries + (first + entry) * 4 + 3, mask=is_lane, other=-1)
     query_head = head * GROUP + lane % GROUP
 
     # Two dot products over half a head each: the halves turn together.
@@ -179,6 +184,10 @@ def _segment_attention(
         seen = (key[None, :] < limit[:, None]) & (key < last_key)[None, :]
         if WINDOW > 0:
             seen = seen & (rel[:, None] - start - key[None, :] < WINDOW)
+        if HIDES:
+            is_hideable = (hidden >= 0)[:, None] & (key < last_key)[None, :]
+            hide_at = hides + hidden[:, None] + key[None, :]
+            seen = seen & (tl.load(hide_at, mask=is_hideable, other=0) == 0)
         scores = tl.where(seen, scores * scale, float("-inf"))
         new_top = tl.maximum(top, tl.max(scores, 1))
         safe = tl.where(new_top == float("-inf"), 0.0, new_top)  # a row that saw no key yet

@@ -33,7 +33,7 @@ class Worker {
     blocks_ = (lanes_ + W - 1) / W;
     const int64_t units = (BF16 ? wide_ / 2 : D_) * W;  // 32-bit words of a block of queries
     char* at = buffer.room((blocks_ * (units + wide_ * W + 4 * W) + 2 * KEYS * W + wide_ * W) * 4 +
-                           2 * KEYS * (wide_ + 32) * sizeof(T) + 4096);
+                           2 * KEYS * (wide_ + 32) * sizeof(T) + NB * KEYS * 2 + 4096);
     auto take = [&at](size_t bytes) { return std::exchange(at, at + (bytes + 63) / 64 * 64); };
     scores_ = reinterpret_cast<float*>(take(KEYS * W * 4));
     weights_ = reinterpret_cast<uint32_t*>(take(KEYS * W * 4));
@@ -46,6 +46,7 @@ class Worker {
     total_ = reinterpret_cast<float*>(take(blocks_ * W * 4));
     low_ = reinterpret_cast<int32_t*>(take(blocks_ * W * 4));
     high_ = reinterpret_cast<int32_t*>(take(blocks_ * W * 4));
+    hidden_ = reinterpret_cast<uint16_t*>(take(NB * KEYS * 2));
     query_words_ = units;
   }
 
@@ -101,6 +102,7 @@ class Worker {
         const Range& range = ranges[b];
         const int seen = std::min<int64_t>(n, range.max_high - key);
         if (seen <= 0 || key + n <= range.min_low) continue;
+        has_hidden_ = part.hides && set_hidden(part, b, key, seen);
         step(b, range, keys, v + key * D_, key, seen);
       }
     }
@@ -130,6 +132,27 @@ class Worker {
     for (int64_t lane = count; lane < W; ++lane)  // lanes without a row see what the others see
       low_[b * W + lane] = range.min_low, high_[b * W + lane] = range.max_high;
     return range;
+  }
+
+  // Which lanes do not see which keys of a block, as masks of 16 lanes; false if all see all. Lanes
+  // of one row, and mostly rows next to each other, have the same set.
+  bool set_hidden(const Part& part, int64_t b, int64_t key, int n) {
+    std::memset(hidden_, 0, NB * KEYS * 2);
+    const int64_t count = std::min<int64_t>(W, lanes_ - b * W);
+    bool any = false;
+    const auto set_of = [&](int64_t lane) {
+      return call_.plan->hidden[part.first_entry + item_.row + (b * W + lane) / group_];
+    };
+    for (int64_t lane = 0, next; lane < count; lane = next) {
+      const int64_t set = set_of(lane), edge = std::min(count, lane / 16 * 16 + 16);
+      for (next = lane + 1; next < edge && set_of(next) == set;) ++next;
+      if (set < 0) continue;
+      const uint16_t lanes = ((1u << (next - lane)) - 1) << lane % 16;
+      const uint8_t* hides = part.hides + set * part.capacity + key;
+      uint16_t* masks = hidden_ + lane / 16 * KEYS;
+      for (int j = 0; j < n; ++j) masks[j] |= hides[j] ? lanes : 0, any |= hides[j];
+    }
+    return any;
   }
 
   // Query rows turned to their positions and rounded, as the right side of a product.
@@ -197,17 +220,18 @@ class Worker {
       const float* scores = scores_ + 16 * c;
       float *top_at = top_ + b * W + 16 * c, *total_at = total_ + b * W + 16 * c;
       const __m512 before = _mm512_loadu_ps(top_at);
-      const __m512 top = highest(range, low, high, scores, key, n, before);
+      const uint16_t* hidden = has_hidden_ ? hidden_ + c * KEYS : nullptr;
+      const __m512 top = highest(range, low, high, scores, key, n, before, hidden);
       const __m512 shift = _mm512_mul_ps(top, factor);
       __m512 totals[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
       for (int j = 0; j < n; j += 32) {
-        const bool all = open(range, key + j);
+        const bool all = !hidden && open(range, key + j);
         for (int i = j; i < j + 32; i += 2) {
           __m512 one = weight(scores + i * W, factor, shift);
           __m512 two = weight(scores + (i + 1) * W, factor, shift);
           if (!all) {
-            one = _mm512_maskz_mov_ps(seen(low, high, key + i), one);
-            two = _mm512_maskz_mov_ps(seen(low, high, key + i + 1), two);
+            one = _mm512_maskz_mov_ps(seen(low, high, key + i) & shown(hidden, i), one);
+            two = _mm512_maskz_mov_ps(seen(low, high, key + i + 1) & shown(hidden, i + 1), two);
           }
           totals[0] = _mm512_add_ps(totals[0], one);
           totals[1] = _mm512_add_ps(totals[1], two);
@@ -229,18 +253,18 @@ class Worker {
 
   // The highest visible score of each lane, at least `top`.
   static __m512 highest(const Range& range, __m512i low, __m512i high, const float* scores,
-                        int64_t key, int n, __m512 top) {
+                        int64_t key, int n, __m512 top, const uint16_t* hidden) {
     __m512 other = top;
     for (int j = 0; j < n; j += 32) {
       const float* at = scores + j * W;
-      if (open(range, key + j)) {
+      if (!hidden && open(range, key + j)) {
         for (int i = 0; i < 32; i += 2) {
           top = _mm512_max_ps(top, _mm512_loadu_ps(at + i * W));
           other = _mm512_max_ps(other, _mm512_loadu_ps(at + (i + 1) * W));
         }
       } else {
         for (int i = 0; i < 32; ++i)
-          top = _mm512_mask_max_ps(top, seen(low, high, key + j + i), top,
+          top = _mm512_mask_max_ps(top, seen(low, high, key + j + i) & shown(hidden, j + i), top,
                                    _mm512_loadu_ps(at + i * W));
       }
     }
@@ -255,6 +279,10 @@ class Worker {
   static __mmask16 seen(__m512i low, __m512i high, int64_t key) {
     const __m512i at = _mm512_set1_epi32(static_cast<int32_t>(key));
     return _mm512_mask_cmpgt_epi32_mask(_mm512_cmple_epi32_mask(low, at), high, at);
+  }
+
+  static __mmask16 shown(const uint16_t* hidden, int i) {
+    return hidden ? static_cast<__mmask16>(~hidden[i]) : static_cast<__mmask16>(0xffff);
   }
 
   static __m512 weight(const float* score, __m512 factor, __m512 shift) {
@@ -351,6 +379,8 @@ class Worker {
   const T *next_keys_ = nullptr, *next_values_ = nullptr;  // what is fetched, and its numbers
   int64_t next_size_ = 0;
   int32_t *low_, *high_;
+  uint16_t* hidden_;  // (NB, KEYS), of the block at hand
+  bool has_hidden_ = false;
 };
 
 // Merge the partial results of one row.

@@ -21,7 +21,8 @@ constexpr float LOG2E = 1.44269504f;
 
 struct Part {
   const void *k, *v;
-  int64_t layer_stride, capacity, start, num_keys, first_entry;  // entry: index of rel, limit
+  int64_t layer_stride, capacity, start, num_keys, first_entry;  // entry: index of rel, limit, hidden
+  const uint8_t* hides;  // sets of hidden keys, `capacity` bytes each; null: none
 };
 
 struct Chain {
@@ -31,7 +32,7 @@ struct Chain {
 struct Plan {
   const Part* parts;
   const Chain* chains;
-  const int64_t *chain_rows, *rel, *limit;
+  const int64_t *chain_rows, *rel, *limit, *hidden;
   const int64_t *row_first, *row_entries, *entry_chain;  // where each row is: indices of chain_rows
   int64_t num_rows, num_chains;
 };
