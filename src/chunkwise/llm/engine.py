@@ -23,9 +23,11 @@ from chunkwise.errors import (
     RequestError,
 )
 from chunkwise.llm.detokenizer import TokenDecoder
+from chunkwise.llm.kv.patched import PatchedKV
 from chunkwise.llm.kv.segments import SegmentPool, SequenceKV
 from chunkwise.llm.outputs import Output, TokenLogprob, Update
 from chunkwise.llm.queues import Queues
+from chunkwise.llm.reuse.reuse import Reuse, Reused, cut
 from chunkwise.llm.runner import Runner, ScoredRows, StepResult
 from chunkwise.llm.sampling import NOT_FINITE, Sampled, Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, Slice, StepBudget
@@ -55,10 +57,12 @@ class Engine:
         budget: StepBudget,
         context: int,
         end_ids: Iterable[int] = (),
+        reuse: Reuse | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.runner, self.pool, self.sampler, self.decoder = runner, pool, sampler, decoder
-        self.queues = Queues(pool, policy, budget)
+        self.queues = Queues(pool, policy, budget, reuse)
+        self.reuse = reuse
         self.context, self.end_ids, self.clock = context, frozenset(end_ids), clock
         self.max_tokens = min(context, pool.max_tokens)
         self.num_steps = self.num_rows = 0
@@ -78,7 +82,7 @@ class Engine:
         request.arrival, request.arrived = self._arrivals, self.clock()
         self._arrivals += 1
         prompt, pending = ids.astype(np.int32), np.arange(len(ids), dtype=np.int32)
-        sequence = Sequence(request, 0, prompt, len(prompt), pending, SequenceKV(self.pool))
+        sequence = Sequence(request, 0, prompt, len(prompt), pending, self._kv(request))
         self._tracked[request.id] = track(sequence, self.decoder)
         self.queues.add(sequence)
 
@@ -123,6 +127,13 @@ class Engine:
         if self.is_finished(request_id):
             del self._tracked[request_id]
         return tracked.output(self.clock())
+
+    def _kv(self, request: Request) -> SequenceKV:
+        has_chunks = any(piece.content_id is not None for piece in request.segments)
+        is_plain = request.admits is not None or request.score_from is not None
+        if self.reuse is None or not has_chunks or is_plain:
+            return SequenceKV(self.pool)
+        return PatchedKV(self.pool, self.reuse.store)
 
     def _check(self, request: Request, prompt: NDArray[np.int64]) -> None:
         if request.id in self._tracked:
@@ -177,6 +188,9 @@ class Engine:
         for piece in slices:
             if not piece.sequence.is_finished:
                 _mark_computed(piece)
+        for i in result.sampled:
+            if not slices[i].sequence.is_finished:
+                self._pass(slices[i].sequence)
         for sequence in sequences:
             self._adopt(sequence)
         for sequence, token in zip(sequences, tokens, strict=True):
@@ -190,7 +204,7 @@ class Engine:
         rows: list[int] = []
         for row, i in enumerate(result.sampled):
             sequence = slices[i].sequence
-            if sequence.is_finished:
+            if sequence.is_finished or _is_passing(sequence):
                 continue
             if sequence.request.wants_logits and sequence.request.logits is None:
                 sequence.request.logits = result.logits[row].clone()
@@ -205,6 +219,19 @@ class Engine:
         if rows != list(range(len(logits))):
             logits = logits[torch.tensor(rows, device=logits.device)]
         return sequences, self.sampler.sample(logits, sequences)
+
+    def _pass(self, sequence: Sequence) -> None:
+        """Go on with a sequence that is computed for something else than a token."""
+        if self.reuse is None:
+            return
+        request = sequence.request
+        if request.admits is not None:
+            end = sequence.num_prompt_tokens
+            first = end - len(request.segments[-1].token_ids)
+            self.reuse.store.put(request.admits, cut(sequence, first, end))
+            self._finish(sequence, "stop")
+        else:
+            self.reuse.advance(sequence)
 
     def _adopt(self, sequence: Sequence) -> None:
         """Let a new sibling share the prompt's KV, before the first one grows."""
@@ -255,7 +282,8 @@ class Engine:
         tracked = self._tracked[sequence.request.id]
         tracked.finished = self.clock()
         self._updates += tracked.finish(sequence, reason, error, last)
-        self.queues.remove(sequence, keep=reason != "error")
+        keep = reason != "error" and sequence.request.admits is None
+        self.queues.remove(sequence, keep=keep)
 
     def _end(self, tracked: Tracked, reason: FinishReason) -> None:
         """End what still runs of a request."""
@@ -313,6 +341,12 @@ class Engine:
             f"The KV budget of {self.pool.budget_bytes / 2**20:.0f} MiB is too small for this "
             f"request at {sequence.num_tokens} tokens, alone. Raise `kv_budget_mb`."
         )
+
+
+def _is_passing(sequence: Sequence) -> bool:
+    """Whether a sequence is computed for something else than a token."""
+    state: Reused | None = sequence.state.get("reuse")
+    return sequence.request.admits is not None or (state is not None and state.is_probing)
 
 
 def _mark_computed(piece: Slice) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chunkwise.errors import RequestError
+from chunkwise.errors import ConfigError, RequestError
 from chunkwise.llm.engine import Engine
 from chunkwise.llm.inputs import (
     AnyPrompt,
@@ -31,6 +31,7 @@ from chunkwise.llm.inputs import (
     spread,
 )
 from chunkwise.llm.kernels.ops import choose, find_device
+from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.kv.segments import KVShape, SegmentPool
 from chunkwise.llm.memory import kv_bytes_by_default
 from chunkwise.llm.models.base import ModelConfig
@@ -40,6 +41,8 @@ from chunkwise.llm.models.llama import Decoder
 from chunkwise.llm.models.rotary import rotary_table
 from chunkwise.llm.models.tokenizer import Tokenizer
 from chunkwise.llm.outputs import Completion, Output, Update
+from chunkwise.llm.reuse import policies as recompute_policies
+from chunkwise.llm.reuse.reuse import Reuse
 from chunkwise.llm.runner import Runner
 from chunkwise.llm.sampling import Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, StepBudget, policies
@@ -74,6 +77,10 @@ class LLM:
         max_sequences: Most sequences that run at a time.
         policy: Scheduling policy by name.
         context: Longest prompt and completion together; 0: what the model was made for.
+        reuse: Recompute policy by name: chunks of prompts are then read from what `admit` has
+            computed of them. Empty: prompts are computed in full.
+        anchor: What chunks are computed behind: best what stands before the first of them.
+        chunk_budget_mb: Memory for chunks in MiB.
 
     Raises:
         ModelFormatError: The folder cannot be used; the message names the field or tensor.
@@ -93,6 +100,9 @@ class LLM:
         max_sequences: int = 64,
         policy: Spec = "stall_free",
         context: int = 0,
+        reuse: Spec = "",
+        anchor: AnyPrompt = (),
+        chunk_budget_mb: int = 1024,
     ) -> None:
         check_counts(
             kv_budget_mb=(kv_budget_mb, 0),
@@ -112,7 +122,10 @@ class LLM:
         self.kernels = choose(kernels, self.device, self.dtype)
         self.fingerprint = f"local:{fingerprint(self.path)}:{_name(self.dtype)}:{quantize}"
         scheduler, budget = policies.build(policy), StepBudget(token_budget, max_sequences)
-        self.engine = self._engine(self._load(), kv_budget_mb * 2**20, budget, scheduler, context)
+        chunks = self._reuse(reuse, anchor, chunk_budget_mb * 2**20) if reuse else None
+        self.engine = self._engine(
+            self._load(), kv_budget_mb * 2**20, budget, scheduler, context, chunks
+        )
         self._ids = itertools.count()
         self._lock = TurnLock()
         self._boxes: dict[str, deque[Update]] = {}
@@ -194,6 +207,32 @@ class LLM:
         assert request.logits is not None, "the step that sampled kept its logits"
         found: NDArray[np.float32] = request.logits[: self.tokenizer.vocab_size].cpu().numpy()
         return found
+
+    def admit(self, chunks: Items[TokenSegment]) -> None:
+        """Compute the KV of chunks that are not stored yet, each behind the anchor.
+
+        Args:
+            chunks: With their content ids, as `segments` gives them.
+
+        Raises:
+            ConfigError: The model was made without `reuse`.
+            RequestError: A chunk cannot be computed.
+        """
+        reuse = self.engine.reuse
+        if reuse is None:
+            raise ConfigError("Chunks are kept with `reuse` only: name a recompute policy.")
+        missing: dict[str, TokenSegment] = {}
+        for chunk in chunks:
+            ids = np.array(chunk.token_ids, dtype=np.int32)
+            if chunk.content_id is not None and reuse.store.get(chunk.content_id, ids) is None:
+                missing[chunk.content_id] = chunk
+        requests = []
+        for chunk in missing.values():
+            parts = (TokenSegment(reuse.anchor), chunk) if reuse.anchor else (chunk,)
+            request = self._request(parts, SamplingParams(max_tokens=1))
+            request.admits = chunk.content_id
+            requests.append(request)
+        self._outputs(list(requests))
 
     def add(
         self,
@@ -306,6 +345,7 @@ class LLM:
         budget: StepBudget,
         policy: SchedulingPolicy,
         context: int,
+        reuse: Reuse | None,
     ) -> Engine:
         shape = KVShape(
             self.config.num_layers,
@@ -335,7 +375,12 @@ class LLM:
             budget=budget,
             context=context,
             end_ids=self.config.eos_token_ids,
+            reuse=reuse,
         )
+
+    def _reuse(self, spec: Spec, anchor: AnyPrompt, nbytes: int) -> Reuse:
+        ids = itertools.chain(*(s.token_ids for s in self.segments(anchor))) if anchor else ()
+        return Reuse(ChunkStore(nbytes), recompute_policies.build(spec), tuple(ids))
 
     def _grammar(self) -> Grammar:
         text = (self.path / "tokenizer.json").read_text(encoding="utf-8")

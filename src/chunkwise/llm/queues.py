@@ -8,7 +8,9 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
+from chunkwise.llm.kv.patched import PatchedKV
 from chunkwise.llm.kv.segments import OutOfKV, SegmentPool
+from chunkwise.llm.reuse.reuse import Reuse
 from chunkwise.llm.scheduling.base import SchedulingPolicy, Slice, StepBudget
 from chunkwise.llm.sequence import Sequence
 
@@ -27,8 +29,14 @@ class Queues:
         preemptions: How often a sequence lost its memory to another one.
     """
 
-    def __init__(self, pool: SegmentPool, policy: SchedulingPolicy, budget: StepBudget) -> None:
-        self.pool, self.policy, self.budget = pool, policy, budget
+    def __init__(
+        self,
+        pool: SegmentPool,
+        policy: SchedulingPolicy,
+        budget: StepBudget,
+        reuse: Reuse | None = None,
+    ) -> None:
+        self.pool, self.policy, self.budget, self.reuse = pool, policy, budget, reuse
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.preemptions = 0
@@ -108,11 +116,17 @@ class Queues:
         return found
 
     def _admit(self, sequence: Sequence) -> None:
-        """Give a waiting sequence what is cached of its prefix and let it run."""
-        cached = sequence.kv.match(_reusable(sequence))
-        sequence.pending = _positions(cached, sequence.num_tokens)
+        """Give a waiting sequence what is cached of its prefix and its chunks, and let it run."""
+        pending = None
+        if self.reuse is not None and isinstance(sequence.kv, PatchedKV):
+            exact = self.pool.tree.match(_reusable(sequence)).length
+            pending = self.reuse.begin(sequence, exact)
+        if pending is None:
+            cached = sequence.kv.match(_reusable(sequence))
+            pending = _positions(cached, sequence.num_tokens)
+        sequence.pending = pending
         if not sequence.preemptions:
-            sequence.num_cached_tokens = cached
+            sequence.num_cached_tokens = sequence.kv.num_tokens
         self.waiting.remove(sequence)
         self.running.append(sequence)
 
@@ -159,8 +173,10 @@ _FIRST_ROOM = 64
 def _reusable(sequence: Sequence) -> NDArray[np.int32]:
     """The tokens of a sequence whose KV may come from the cache: the last one must be computed
     for its logits, and so must those that are to be scored."""
-    score_from = sequence.request.score_from
-    end = sequence.num_tokens - 1
+    request, end = sequence.request, sequence.num_tokens - 1
+    if request.admits is not None:  # behind the anchor, and nothing else
+        end = min(end, sequence.num_prompt_tokens - len(request.segments[-1].token_ids))
+    score_from = request.score_from
     return sequence.tokens[: end if score_from is None else min(end, max(score_from - 1, 0))]
 
 

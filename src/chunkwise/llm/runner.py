@@ -15,8 +15,13 @@ from torch import Tensor
 from chunkwise.llm.kernels.ops import AttentionPlan, Part, RotaryTable, Write
 from chunkwise.llm.kv.segments import Held, Segment
 from chunkwise.llm.models.llama import Decoder
+from chunkwise.llm.reuse.probe import Probe
 from chunkwise.llm.scheduling.base import Slice
 from chunkwise.llm.sequence import Sequence
+
+
+Hides = tuple[NDArray[np.bool_], NDArray[np.int64]]
+"""Sets of hidden keys `(sets, capacity)`, and the set of each row, -1 for none."""
 
 
 class ScoredRows(NamedTuple):
@@ -78,7 +83,10 @@ class Runner:
         """
         batch = pack(slices)
         device = self.rotary.cos.device
-        hidden = self.model.forward(batch.token_ids.to(device), batch.plan, self.rotary)
+        probe = Probe(slices, batch.ends.tolist(), self.rotary, self.model.scale)
+        hidden = self.model.forward(
+            batch.token_ids.to(device), batch.plan, self.rotary, probe if probe else None
+        )
         failed = _not_finite(hidden, batch)
         sampled = [
             i
@@ -120,12 +128,12 @@ def pack(slices: Items[Slice]) -> Batch:
     writes: list[Write] = []
     held: list[tuple[Held, int, int]] = []
     for piece, start, size in zip(slices, (ends - sizes).tolist(), sizes.tolist(), strict=True):
-        kv, first = piece.sequence.kv, int(piece.sequence.pending[0])
+        kv, mine = piece.sequence.kv, piece.sequence.pending[:size]
         row = start
-        for segment, offset, n, rel in kv.write_ranges(first, first + size):
+        for segment, offset, n, rel in kv.writes(mine):
             writes.append(Write(segment.k, segment.v, row, n, offset, rel))
             row += n
-        held.extend((entry, start, size) for entry in kv.parts(first + size))
+        held.extend((entry, start, size) for entry in kv.parts(int(mine[-1]) + 1))
     plan = AttentionPlan(len(positions), _parts(held, positions), writes)
     return Batch(torch.from_numpy(ids.astype(np.int64)), plan, ends)
 
@@ -147,13 +155,47 @@ def _parts(held: list[tuple[Held, int, int]], positions: NDArray[np.int64]) -> l
     rows = row + np.arange(len(row)) - np.repeat(n.cumsum() - n, n)
     rel = positions[rows] - base
     limit = np.minimum(length, rel - start + 1)
+    for i, end in zip(order, n.cumsum().tolist(), strict=True):
+        _limit_scattered(held[i][0], positions[rows[end - held[i][2] : end]], limit, end)
     sizes = [int(sum(held[i][2] for i in group)) for group in by_segment.values()]
     segments = [held[group[0]][0].segment for group in by_segment.values()]
+    hides = [_hides([held[i] for i in group]) for group in by_segment.values()]
     if (limit < 1).any():  # rows that stand before the segment do not see it
         part = np.repeat(np.arange(len(sizes)), sizes)[limit > 0]
+        seen = np.split(limit > 0, np.cumsum(sizes)[:-1])
+        hides = [h and (h[0], h[1][s]) for h, s in zip(hides, seen, strict=True)]
         rows, rel, limit = rows[limit > 0], rel[limit > 0], limit[limit > 0]
         sizes = np.bincount(part, minlength=len(sizes)).tolist()
-    return _views(segments, sizes, rows, rel, limit)
+    return _views(segments, sizes, rows, rel, limit, hides)
+
+
+def _limit_scattered(
+    held: Held, positions: NDArray[np.int64], limit: NDArray[np.int64], end: int
+) -> None:
+    """Set how many keys rows see of a segment whose keys are not one run; rows behind all of
+    these see as many as of a run.
+
+    Args:
+        held: The entry.
+        positions: Of the rows that hold it.
+        limit: Of all rows; those up to `end` are set.
+        end: One past the last of these rows.
+    """
+    at = held.segment.at
+    if at is not None and positions[0] <= at[-1]:
+        count = np.searchsorted(at, positions, side="right")
+        behind = np.maximum(positions - int(at[-1]), 0)
+        limit[end - len(positions) : end] = np.minimum(count + behind, held.length)
+
+
+def _hides(group: list[tuple[Held, int, int]]) -> Hides | None:
+    """The sets of hidden keys of all who hold one segment, and which each of their rows has."""
+    sets = {id(h.hides): h.hides for h, _, _ in group if h.hides is not None}
+    if not sets:
+        return None
+    number = {key: i for i, key in enumerate(sets)}
+    which = [number.get(id(h.hides), -1) for h, _, _ in group]
+    return np.stack(list(sets.values())), np.repeat(which, [n for _, _, n in group])
 
 
 def _not_finite(hidden: Tensor, batch: Batch) -> list[int]:
@@ -171,11 +213,12 @@ def _views(
     rows: NDArray[np.int64],
     rel: NDArray[np.int64],
     limit: NDArray[np.int64],
+    hides: list[Hides | None],
 ) -> list[Part]:
     """Parts whose arrays are views of three flat ones; segments that no row sees are left out."""
     columns = [torch.split(torch.from_numpy(a), sizes) for a in (rows, rel, limit)]
     return [
-        Part(s.k, s.v, s.start, *arrays)
-        for s, size, *arrays in zip(segments, sizes, *columns, strict=True)
+        Part(s.k, s.v, s.start, *arrays, *(map(torch.from_numpy, hidden) if hidden else ()))
+        for s, size, hidden, *arrays in zip(segments, sizes, hides, *columns, strict=True)
         if size
     ]

@@ -43,6 +43,8 @@ class Request:
             is used up to there only. None: no log-probabilities of the prompt.
         wants_logits: Keep the logits of the first new token in `logits`.
         logits: `(vocab,)` float32, after the step that computed them.
+        admits: Content id of the chunk that the last segment is, whose KV is wanted and nothing
+            else; None: it is a prompt.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Request:
     score_from: int | None = None
     wants_logits: bool = False
     logits: Tensor | None = None
+    admits: str | None = None
 
     @property
     def prompt_ids(self) -> NDArray[np.int64]:

@@ -45,9 +45,7 @@ def test_segments_cut_anywhere_equal_dense_attention(
         rows = torch.arange(low, length)
         limit = (rows - low + 1).clamp(max=high - low)
         values, hidden = v[low:high].transpose(0, 1)[None], rows % 2 - 1
-        parts.append(
-            Part(keys, values, 0, rows, rows - low, limit, gone[None, low:high], hidden)
-        )
+        parts.append(Part(keys, values, 0, rows, rows - low, limit, gone[None, low:high], hidden))
     plan = AttentionPlan(length, parts, [])
     got = KERNELS.attend(q, plan, 0, rotary, scale=0.25, window=window)
     distance = positions[:, None] - positions

@@ -75,7 +75,7 @@ class Client:
     def read(self) -> None:
         """Every position must show the row of exactly this sequence's prefix."""
         seen = 0
-        for segment, base, length in self.kv.parts(self.kv.num_tokens):
+        for segment, base, length, _ in self.kv.parts(self.kv.num_tokens):
             assert base + segment.start == seen
             own = self.tokens[seen : seen + length]
             assert segment.token_ids[:length].tolist() == own

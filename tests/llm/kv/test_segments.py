@@ -361,7 +361,7 @@ def test_attention_over_parts_equals_one_contiguous_run() -> None:
         for segment, offset, n, rel in kv.write_ranges(first, end):
             writes.append(Write(segment.k, segment.v, row, n, offset, rel))
             row += n
-        for segment, base, length in kv.parts(end):
+        for segment, base, length, _ in kv.parts(end):
             rel = torch.arange(first, end) - base
             limit = (rel - segment.start + 1).clamp_max(length)
             at = torch.arange(end - first)[limit > 0]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from chunkwise.llm.kv.prefix import Node
 
 TokenIds = NDArray[np.int32]
+Positions = NDArray[np.int32]
 
 
 class OutOfKV(Exception):
@@ -60,6 +61,8 @@ class Segment:
         last_used: When a sequence last took or left it, on the pool's logical clock.
         writer: The one sequence that may fill further rows, or None.
         node: Its place in the prefix tree, or None.
+        at: Positions of the first `len(at)` keys, rising, where they are not one run; those behind
+            them go on from the last one, at `start + j`. Then all keys are rotated from 0.
     """
 
     k: Tensor
@@ -73,6 +76,7 @@ class Segment:
     last_used: int = 0
     writer: object | None = field(default=None, repr=False)
     node: Node | None = field(default=None, repr=False)
+    at: Positions | None = field(default=None, repr=False)
 
     @property
     def nbytes(self) -> int:
@@ -85,12 +89,14 @@ class Held(NamedTuple):
 
     Key `j` stands at position `base + segment.start + j` of the sequence. A row at position `m`
     has rotary position `rel = m - base` there and sees `min(length, rel - segment.start + 1)`
-    keys.
+    keys, without those that `hides` names: `(capacity,)` bool. Of a segment whose keys are not one
+    run a row sees those at positions up to its own.
     """
 
     segment: Segment
     base: int
     length: int
+    hides: NDArray[np.bool_] | None = None
 
     @property
     def position(self) -> int:

@@ -162,7 +162,7 @@ class SegmentPool:
             self._check_holders(list(sequences))
 
     def _check_holders(self, sequences: list[SequenceKV]) -> None:
-        holders = Counter(held.segment for one in sequences for held in one.entries)
+        holders = Counter(held.segment for one in sequences for held in one.pooled())
         for segment in self._segments:
             count = holders.pop(segment, 0)
             assert segment.refs == count, f"{segment.refs} references, {count} holders"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from chunkwise.llm.kv.memory import Held, KVShape, OutOfKV, Segment, TokenIds
+from chunkwise.llm.kv.memory import Held, KVShape, OutOfKV, Positions, Segment, TokenIds
 from chunkwise.llm.kv.pool import SegmentPool
 from chunkwise.llm.kv.prefix import Cursor, Match, PrefixTree
 
@@ -127,6 +127,10 @@ class SequenceKV:
                 found.append(at)
         return found[::-1]
 
+    def writes(self, positions: Positions) -> list[WriteRange]:
+        """Where pending positions go, in their order: `(n,)` int32, rising, reserved."""
+        return self.write_ranges(int(positions[0]), int(positions[-1]) + 1)
+
     def mark_computed(self, end: int) -> None:
         """Say that the rows up to position `end` now hold their numbers; after the step."""
         assert self.num_tokens <= end <= self.num_reserved, f"position {end} is not reserved"
@@ -140,8 +144,7 @@ class SequenceKV:
         while found and found[-1].position >= end:
             found.pop()
         if found and found[-1].end > end:
-            segment, base, _ = found[-1]
-            found[-1] = Held(segment, base, end - found[-1].position)
+            found[-1] = found[-1]._replace(length=end - found[-1].position)
         return found
 
     def truncate(self, length: int) -> None:
@@ -159,13 +162,13 @@ class SequenceKV:
         self.num_tokens = length
         if not self.entries:
             return
-        segment, base, _ = last = self.entries[-1]
-        rows = length - last.position
+        last = self.entries[-1]
+        segment, rows = last.segment, length - last.position
         if segment.writer is self and rows >= segment.frozen:
             segment.filled = rows
         else:
             self._stop(segment)
-            self.entries[-1] = Held(segment, base, rows)
+            self.entries[-1] = last._replace(length=rows)
 
     def empty(self) -> SequenceKV:
         """Another sequence of the same kind that holds nothing."""
@@ -177,9 +180,9 @@ class SequenceKV:
         self.pool.tick()
         other = self.empty()
         other.entries, other.num_tokens = self.parts(self.num_tokens), self.num_tokens
-        for segment, _, length in other.entries:
-            self.pool.retain(segment)
-            segment.frozen = max(segment.frozen, length)
+        for held in other.entries:
+            self.pool.retain(held.segment)
+            held.segment.frozen = max(held.segment.frozen, held.length)
         return other
 
     def release(self, *, keep: bool = True) -> None:
@@ -212,13 +215,17 @@ class SequenceKV:
         groups = self._joinable() if len(self.entries) >= self.join_pieces else []
         return sum(self._join(first, count) for first, count in reversed(groups))
 
+    def pooled(self) -> list[Held]:
+        """The entries whose segments are of the pool."""
+        return self.entries
+
     def check(self) -> None:
         """Raise AssertionError unless the entries are without holes and agree with the tree."""
         assert 0 <= self.num_tokens <= self.num_reserved, "more computed than reserved"
         end, node, offset = 0, self.pool.tree.root, 0
         is_private = False
         for held in self.entries:
-            segment, _, length = held
+            segment, length = held.segment, held.length
             assert held.position == end, f"a hole at position {end}"
             assert 0 < length <= segment.capacity, f"{length} of {segment.capacity} keys held"
             assert segment.filled >= min(length, self.num_tokens - end), "not filled"
@@ -262,14 +269,14 @@ class SequenceKV:
         spare = [h for h in self.entries if h.segment.refs == 1 and h.length < h.segment.capacity]
         gain = sum(held.segment.capacity - held.length for held in spare)
         if self.pool.free_tokens + gain >= least:
-            for segment, _, length in spare:
-                self.pool.trim(segment, length)
+            for held in spare:
+                self.pool.trim(held.segment, held.length)
 
     def _cursor(self) -> Cursor | None:
         """Where the tree goes on behind all that is held; None if that is not in the tree."""
         if not self.entries:
             return Cursor(self.pool.tree.root, 0)
-        segment, _, length = self.entries[-1]
+        segment, length = self.entries[-1].segment, self.entries[-1].length
         is_there = segment.node is not None and length <= min(segment.node.known, segment.filled)
         return Cursor(segment.node, length) if segment.node is not None and is_there else None
 
@@ -291,10 +298,14 @@ class SequenceKV:
     def _publish(self) -> None:
         """Put what is computed into the tree. Pieces that it has already stay out and are freed
         with their last holder; where others hold them, they go in beside the equal ones."""
+        self._insert(self.parts(self.num_tokens))
+
+    def _insert(self, computed: list[Held]) -> None:
+        """Put entries into the tree, from the first on."""
         tree = self.pool.tree
-        cursor, computed = Cursor(tree.root, 0), self.parts(self.num_tokens)
+        cursor = Cursor(tree.root, 0)
         for held in computed:
-            segment, _, length = held
+            segment, length = held.segment, held.length
             if segment.node is not None:
                 tree.extend(segment.node, length)
             elif segment.refs == 1 and (end := tree.follow(cursor, segment.token_ids[:length])):

@@ -19,7 +19,8 @@ from chunkwise.llm.models.base import ModelConfig
 from chunkwise.llm.models.checkpoint import Checkpoint
 
 Tap = Callable[[int, Tensor, Tensor, Tensor], None]
-"""Called in each layer with (layer, q, k, v): `(rows, heads, head_dim)`, before the rotation."""
+"""Called in each layer with (layer, q, k, v): `(rows, heads, head_dim)`, not rotated; what they
+give to the segments is stored already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +163,9 @@ class Decoder:
         if layer.q_norm is not None and layer.k_norm is not None:
             q = kernels.rms_norm(q, layer.q_norm, config.rms_norm_eps)
             k = kernels.rms_norm(k, layer.k_norm, config.rms_norm_eps)
+        kernels.store(k, v, plan, index, rotary)
         if tap is not None:
             tap(index, q, k, v)
-        kernels.store(k, v, plan, index, rotary)
         window = config.windows[index]
         seen = kernels.attend(q, plan, index, rotary, scale=self.scale, window=window)
         return kernels.linear(seen.flatten(1), layer.o)

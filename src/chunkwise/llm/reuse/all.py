@@ -1,0 +1,24 @@
+"""Everything is computed afresh: a full prefill, for comparison.
+
+Exact when: always.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chunkwise.llm.kv.memory import Positions
+from chunkwise.llm.reuse.base import Passages
+
+__all__ = ["RecomputeAll"]
+
+
+@dataclass(frozen=True)
+class RecomputeAll:
+    """See module."""
+
+    needs_attention = False
+
+    def pick(self, passages: Passages) -> Positions:
+        """See `RecomputePolicy.pick`."""
+        return passages.positions

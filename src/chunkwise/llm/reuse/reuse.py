@@ -1,0 +1,131 @@
+"""Reuse in the engine: prompts are laid out over stored chunks, probed, repaired, and chunks are
+taken in.
+
+A prompt whose chunks are stored is computed in one or two passes. With a policy that asks for it,
+the first computes the question over the chunks as they are and notes where it looks; the last
+computes what the policy picks, what lies between the chunks, and the question.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from chunkwise.llm.kv.memory import Positions, Segment
+from chunkwise.llm.kv.patched import Layout, PatchedKV, Placed
+from chunkwise.llm.kv.store import ChunkStore
+from chunkwise.llm.reuse.base import Passages, RecomputePolicy
+from chunkwise.llm.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Reused:
+    """How a sequence reuses chunks; kept in its state.
+
+    Attributes:
+        chunks: The reused chunks with their places.
+        prefix: Positions before them that are computed as ever.
+        question: First position of the question: all behind the last chunk.
+        is_probing: Whether the question is computed over the chunks as they are.
+        attention: Where it looked, so far: `(num_tokens,)`.
+        picked: Positions computed afresh, in the last pass.
+    """
+
+    chunks: tuple[Placed, ...]
+    prefix: int
+    question: int
+    is_probing: bool
+    attention: NDArray[np.float32]
+    picked: Positions = field(default_factory=lambda: np.zeros(0, np.int32))
+
+
+class Reuse:
+    """What an engine needs to reuse chunks.
+
+    Args:
+        store: The chunks.
+        policy: Which tokens are computed afresh.
+        anchor: Tokens that chunks are computed behind; none: behind nothing.
+    """
+
+    def __init__(self, store: ChunkStore, policy: RecomputePolicy, anchor: tuple[int, ...]) -> None:
+        self.store, self.policy, self.anchor = store, policy, anchor
+
+    def begin(self, sequence: Sequence, exact: int) -> Positions | None:
+        """Lay out a sequence that holds nothing; positions to compute, or None where no chunk
+        can be reused.
+
+        Args:
+            sequence: Its `kv` is a `PatchedKV`.
+            exact: Tokens that the exact prefix in the cache has; chunks in it need no reuse.
+        """
+        chunks = self._stored(sequence, exact)
+        if not chunks:
+            return None
+        prefix, question = chunks[0].position, chunks[-1].end
+        sequence.kv.match(sequence.tokens[:prefix])
+        state = Reused(
+            chunks,
+            prefix,
+            question,
+            self.policy.needs_attention,
+            np.zeros(sequence.num_tokens, np.float32),
+        )
+        sequence.state["reuse"] = state
+        if not state.is_probing:
+            state.picked = self.policy.pick(Passages(chunks))
+        return self._lay_out(sequence, state)
+
+    def advance(self, sequence: Sequence) -> bool:
+        """After a pass: False if it was the last one, else the next one is pending."""
+        state: Reused | None = sequence.state.get("reuse")
+        if state is None or not state.is_probing:
+            return False
+        state.is_probing = False
+        state.picked = self.policy.pick(Passages(state.chunks, state.attention))
+        sequence.pending = self._lay_out(sequence, state)
+        return True
+
+    def _stored(self, sequence: Sequence, exact: int) -> tuple[Placed, ...]:
+        found, at = [], 0
+        last = sequence.num_prompt_tokens - 1  # computed always, for its logits
+        for piece in sequence.request.segments:
+            end = at + len(piece.token_ids)
+            if piece.content_id is not None and at >= exact and end <= last:
+                segment = self.store.get(piece.content_id, sequence.tokens[at:end])
+                if segment is not None:
+                    found.append(Placed(segment, at))
+            at = end
+        return tuple(found)
+
+    def _lay_out(self, sequence: Sequence, state: Reused) -> Positions:
+        is_fresh = np.ones(sequence.num_tokens, np.bool_)
+        is_fresh[: state.prefix] = False
+        for chunk in state.chunks:
+            is_fresh[chunk.position : chunk.end] = False
+        is_fresh[state.picked] = True
+        fresh = np.flatnonzero(is_fresh).astype(np.int32)
+        assert isinstance(sequence.kv, PatchedKV), "made for reuse"
+        sequence.kv.lay_out(Layout(state.prefix, state.chunks, fresh))
+        before = np.arange(sequence.kv.num_tokens, state.prefix, dtype=np.int32)
+        return np.concatenate([before, fresh])
+
+
+def cut(sequence: Sequence, first: int, end: int) -> Segment:
+    """A segment of its own with the keys of positions `first .. end`, which one segment that the
+    sequence holds has; nobody holds it."""
+    for held in sequence.kv.entries:
+        if held.position <= first and end <= held.end:
+            rows = slice(first - held.position, end - held.position)
+            k, v = (
+                x[:, :, rows].clone(memory_format=torch.contiguous_format)
+                for x in (held.segment.k, held.segment.v)
+            )
+            ids = held.segment.token_ids[rows].copy()
+            count = end - first
+            made = Segment(k, v, ids, held.segment.start + rows.start, count, count, count, 0)
+            return made
+    raise AssertionError(f"positions {first} .. {end} are in no one segment")
