@@ -31,8 +31,8 @@ from chunkwise.llm.inputs import (
     spread,
 )
 from chunkwise.llm.kernels.ops import choose, find_device
-from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.kv.segments import KVShape, SegmentPool
+from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.memory import kv_bytes_by_default
 from chunkwise.llm.models.base import ModelConfig
 from chunkwise.llm.models.chat import ChatTemplate, prompt_segments

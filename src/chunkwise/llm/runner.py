@@ -19,7 +19,6 @@ from chunkwise.llm.reuse.probe import Probe
 from chunkwise.llm.scheduling.base import Slice
 from chunkwise.llm.sequence import Sequence
 
-
 Hides = tuple[NDArray[np.bool_], NDArray[np.int64]]
 """Sets of hidden keys `(sets, capacity)`, and the set of each row, -1 for none."""
 

@@ -46,4 +46,6 @@ class RecomputePolicy(Protocol):
         ...
 
 
-policies: Registry[RecomputePolicy] = Registry("chunkwise.llm.reuse", shared=("base", "reuse", "probe"))
+policies: Registry[RecomputePolicy] = Registry(
+    "chunkwise.llm.reuse", shared=("base", "reuse", "probe")
+)

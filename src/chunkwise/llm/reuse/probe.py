@@ -80,7 +80,7 @@ def _scores(
     """Scores of rows `(n, H, D)` over the keys of an entry: `(n, H, length)` float32."""
     keys = held.segment.k[layer, :, : held.length].float()
     turned = rotate(q, positions - held.base, rotary).float()
-    grouped = turned.unflatten(1, (keys.shape[0], -1))
+    grouped = turned.view(len(q), keys.shape[0], -1, keys.shape[-1])
     scores = torch.einsum("nhgd,hkd->nhgk", grouped, keys).flatten(1, 2) * scale
     at = held.position + torch.arange(held.length)
     if held.segment.at is not None:

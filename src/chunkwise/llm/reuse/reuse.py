@@ -126,6 +126,5 @@ def cut(sequence: Sequence, first: int, end: int) -> Segment:
             )
             ids = held.segment.token_ids[rows].copy()
             count = end - first
-            made = Segment(k, v, ids, held.segment.start + rows.start, count, count, count, 0)
-            return made
+            return Segment(k, v, ids, held.segment.start + rows.start, count, count, count, 0)
     raise AssertionError(f"positions {first} .. {end} are in no one segment")

@@ -1,0 +1,108 @@
+"""Selective recompute written out: dense float32 attention over the tensors of a Llama folder.
+
+Independent of the engine: whole matrices, masks by position, keys kept without rotation.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+Cache = list[tuple[Tensor, Tensor]]
+"""By layer: keys, not rotated, and values: `(kv_heads, tokens, size)`."""
+
+
+class Prompt(NamedTuple):
+    """A prompt of which some runs are chunks: `(first, end)` each."""
+
+    ids: list[int]
+    chunks: list[tuple[int, int]]
+
+
+class Dense:
+    """A Llama with the usual rotary angles."""
+
+    def __init__(self, folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        self.weights = load_file(folder / "model.safetensors")
+        self.num_layers, self.eps = config["num_hidden_layers"], config["rms_norm_eps"]
+        self.heads, self.kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+        self.size = config.get("head_dim") or config["hidden_size"] // self.heads
+        self.theta = config["rope_theta"]
+
+    def empty(self, tokens: int) -> Cache:
+        full = self.kv_heads, tokens, self.size
+        return [(torch.zeros(full), torch.zeros(full)) for _ in range(self.num_layers)]
+
+    def stale(self, prompt: Prompt, anchor: list[int]) -> Cache:
+        """What the chunks are behind the anchor; zeros elsewhere."""
+        cache = self.empty(len(prompt.ids))
+        for first, end in prompt.chunks:
+            ids = anchor + prompt.ids[first:end]
+            alone = self.empty(len(ids))
+            self.compute(ids, alone, list(range(len(ids))))
+            for (k, v), (new_k, new_v) in zip(cache, alone, strict=True):
+                k[:, first:end], v[:, first:end] = new_k[:, len(anchor) :], new_v[:, len(anchor) :]
+        return cache
+
+    def compute(self, ids: list[int], cache: Cache, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Compute rows, whose keys and values go into the cache; all others stay.
+
+        Returns:
+            Logits of the rows, and how much each row attends to each token, summed over heads
+            and layers: `(rows, tokens)`.
+        """
+        at, w = torch.tensor(rows), self.weights
+        x = w["model.embed_tokens.weight"][torch.tensor(ids)[at]]
+        seen = torch.arange(len(ids)) <= at[:, None]
+        looked = torch.zeros(len(rows), len(ids))
+        for layer in range(self.num_layers):
+            name = f"model.layers.{layer}"
+            y = self._norm(x, w[f"{name}.input_layernorm.weight"])
+            q, k, v = (self._heads(y, f"{name}.self_attn.{p}_proj.weight") for p in "qkv")
+            keys, values = cache[layer]
+            keys[:, at], values[:, at] = k, v
+            group = self.heads // self.kv_heads
+            turned = self._turn(keys, torch.arange(len(ids))).repeat_interleave(group, 0)
+            scores = self._turn(q, at) @ turned.transpose(1, 2) * self.size**-0.5
+            weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+            looked += weights.sum(0)
+            found = weights @ values.repeat_interleave(group, 0)
+            x = x + found.transpose(0, 1).flatten(1) @ w[f"{name}.self_attn.o_proj.weight"].T
+            y = self._norm(x, w[f"{name}.post_attention_layernorm.weight"])
+            gate, up = (y @ w[f"{name}.mlp.{p}_proj.weight"].T for p in ("gate", "up"))
+            x = x + (F.silu(gate) * up) @ w[f"{name}.mlp.down_proj.weight"].T
+        head = w.get("lm_head.weight", w["model.embed_tokens.weight"])
+        return self._norm(x, w["model.norm.weight"]) @ head.T, looked
+
+    def answer(self, prompt: Prompt, anchor: list[int], picked: set[int]) -> Tensor:
+        """Logits behind the prompt, with these tokens of its chunks computed afresh."""
+        reused = {i for first, end in prompt.chunks for i in range(first, end)}
+        rows = [i for i in range(len(prompt.ids)) if i not in reused or i in picked]
+        return self.compute(prompt.ids, self.stale(prompt, anchor), rows)[0][-1]
+
+    def looks(self, prompt: Prompt, anchor: list[int]) -> Tensor:
+        """How much the question attends to each token, over the chunks as they are."""
+        reused = {i for first, end in prompt.chunks for i in range(first, end)}
+        rows = [i for i in range(len(prompt.ids)) if i not in reused]
+        _, looked = self.compute(prompt.ids, self.stale(prompt, anchor), rows)
+        asked = [n for n, row in enumerate(rows) if row >= prompt.chunks[-1][1]]
+        return looked[asked].sum(0)
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
+
+    def _heads(self, x: Tensor, name: str) -> Tensor:
+        return (x @ self.weights[name].T).unflatten(1, (-1, self.size)).transpose(0, 1)
+
+    def _turn(self, x: Tensor, positions: Tensor) -> Tensor:
+        angles = positions[:, None] * self.theta ** -(torch.arange(0, self.size, 2) / self.size)
+        cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
+        low, high = x.chunk(2, -1)
+        return x * cos + torch.cat([-high, low], -1) * sin

@@ -1,0 +1,204 @@
+"""Every policy against dense selective recompute, and exact at its exact setting."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chunkwise.errors import ConfigError
+from chunkwise.llm.kv.memory import Segment
+from chunkwise.llm.kv.patched import Placed
+from chunkwise.llm.local import LLM
+from chunkwise.llm.reuse import Passages, policies
+from chunkwise.llm.sequence import Request, TokenSegment
+from chunkwise.types import SamplingParams
+from tests.llm.engines import greedy
+from tests.llm.reuse.dense import Dense, Prompt
+
+ANCHOR = [1, 7, 9, 11]
+SOME: list[Any] = [
+    "none",
+    {"name": "legolink", "tokens": 3},
+    {"name": "question", "ratio": 0.3},
+    {"name": "combined", "ratio": 0.3, "tokens": 1},
+]
+EXACT: list[Any] = [
+    "all",
+    {"name": "legolink", "tokens": 100},
+    {"name": "question", "ratio": 1.0},
+    {"name": "combined", "ratio": 1.0},
+]
+
+
+def asked(seed: int, *, chunks: int = 3) -> tuple[Prompt, tuple[TokenSegment, ...]]:
+    """A prompt with chunks between other tokens; the numbers of a content id are its tokens."""
+    rng = random.Random(seed)
+
+    def some(low: int, high: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(256) for _ in range(rng.randint(low, high)))
+
+    pieces = [TokenSegment((*ANCHOR, *some(0, 4)))]
+    for _ in range(chunks):
+        ids = some(4, 20)
+        pieces += [TokenSegment(ids, repr(ids)), TokenSegment(some(1, 3))]
+    pieces.append(TokenSegment(some(3, 9)))
+    places, at = [], 0
+    for piece in pieces:
+        if piece.content_id:
+            places.append((at, at + len(piece.token_ids)))
+        at += len(piece.token_ids)
+    return Prompt([i for piece in pieces for i in piece.token_ids], places), tuple(pieces)
+
+
+def engine(folder: Path, policy: Any, **options: Any) -> LLM:
+    more = {"dtype": "float32", "kernels": "reference", "kv_budget_mb": 16, **options}
+    return LLM(folder, reuse=policy, anchor=ANCHOR, **more)
+
+
+def answered(
+    llm: LLM, pieces: tuple[TokenSegment, ...], sampling: SamplingParams | None = None
+) -> tuple[torch.Tensor, list[int], Request]:
+    """Logits behind the prompt and a greedy completion, with all chunks stored."""
+    llm.admit([piece for piece in pieces if piece.content_id])
+    request = llm._request(pieces, sampling or greedy(4))
+    request.wants_logits = True
+    output = llm._run(request)
+    llm.engine.pool.check([])
+    assert request.logits is not None
+    return request.logits, output.token_ids, request
+
+
+@pytest.fixture(scope="module")
+def dense(tiny_llama: Path) -> Dense:
+    return Dense(tiny_llama)
+
+
+@pytest.mark.parametrize("policy", SOME, ids=str)
+@pytest.mark.parametrize("budget", [512, 5])
+def test_logits_equal_dense_selective_recompute(
+    policy: Any, budget: int, tiny_llama: Path, dense: Dense
+) -> None:
+    llm = engine(tiny_llama, policy, token_budget=budget)
+    for seed in range(4):
+        prompt, pieces = asked(seed)
+        logits, _, _ = answered(llm, pieces)
+        wanted = dense.answer(prompt, ANCHOR, picked_by(policy, prompt, dense))
+        assert wanted.std() > 0.5, "a flat model proves nothing"
+        assert (logits - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+        full = dense.answer(prompt, ANCHOR, set(range(len(prompt.ids))))
+        assert (logits - full).abs().max() > 1e-3 * full.abs().max(), "nothing was reused"
+
+
+def picked_by(policy: Any, prompt: Prompt, dense: Dense) -> set[int]:
+    """What a policy must pick, from how much the dense question looks at each token."""
+    tokens = [i for first, end in prompt.chunks for i in range(first, end)]
+    if policy == "none":
+        return set()
+    first = {first + n for first, end in prompt.chunks for n in range(policy.get("tokens", 0))}
+    if policy["name"] == "legolink":
+        return first
+    looked = dense.looks(prompt, ANCHOR)
+    order = sorted(tokens, key=lambda i: (i not in first, -float(looked[i])))
+    return set(order[: round(policy["ratio"] * len(tokens))])
+
+
+@pytest.mark.parametrize("policy", EXACT, ids=str)
+def test_everything_computed_afresh_is_a_full_prefill(
+    policy: Any, tiny_llama: Path, oracle: LLM
+) -> None:
+    llm = engine(tiny_llama, policy)
+    for seed in range(3):
+        prompt, pieces = asked(seed)
+        logits, tokens, _ = answered(llm, pieces)
+        full = oracle.generate([prompt.ids], greedy(4))[0]
+        assert tokens == full.token_ids
+        request = oracle._request((TokenSegment(tuple(prompt.ids)),), greedy(1))
+        request.wants_logits = True
+        oracle._run(request)
+        assert request.logits is not None
+        assert (logits - request.logits).abs().max() <= 1e-4 * request.logits.abs().max()
+
+
+def test_the_first_chunk_behind_the_anchor_is_exact(tiny_llama: Path, oracle: LLM) -> None:
+    ids = tuple(range(30, 60))
+    pieces = (TokenSegment(tuple(ANCHOR)), TokenSegment(ids, "one"), TokenSegment((5, 6, 7)))
+    _, tokens, _ = answered(engine(tiny_llama, "none"), pieces)
+    full = oracle.generate([[*ANCHOR, *ids, 5, 6, 7]], greedy(4))[0]
+    assert tokens == full.token_ids
+
+
+def test_completions_go_on_over_reused_chunks(tiny_llama: Path, dense: Dense) -> None:
+    """Tokens of the completion are as if their prompt had been all there was before."""
+    llm = engine(tiny_llama, {"name": "question", "ratio": 0.3})
+    prompt, pieces = asked(5)
+    _, tokens, _ = answered(llm, pieces, greedy(100))
+    picked = picked_by({"name": "question", "ratio": 0.3}, prompt, dense)
+    cache = dense.stale(prompt, ANCHOR)
+    reused = {i for first, end in prompt.chunks for i in range(first, end)} - picked
+    ids = prompt.ids + tokens
+    room = dense.empty(len(ids))
+    for (k, v), (old_k, old_v) in zip(room, cache, strict=True):
+        k[:, : len(prompt.ids)], v[:, : len(prompt.ids)] = old_k, old_v
+    rows = [i for i in range(len(ids)) if i not in reused]
+    logits, _ = dense.compute(ids, room, rows)
+    said = logits[-len(tokens) - 1 : -1, : llm.tokenizer.vocab_size].argmax(-1).tolist()
+    assert said == tokens
+
+
+def test_several_prompts_share_chunks(tiny_llama: Path) -> None:
+    llm = engine(tiny_llama, {"name": "question", "ratio": 0.3})
+    prompts = [asked(seed)[1] for seed in range(6)]
+    shared = [piece for piece in prompts[0] if piece.content_id]
+    mixed = [(*p[:1], *shared[::-1], *p[1:]) for p in prompts]
+    alone = [answered(llm, pieces)[1] for pieces in mixed]
+    requests = [llm._request(pieces, greedy(4)) for pieces in mixed]
+    together = [output.token_ids for output in llm._outputs(list(requests))]
+    assert together == alone
+    llm.engine.pool.check([])
+
+
+@given(
+    name=st.sampled_from(sorted(policies.own)),
+    sizes=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 40)), min_size=1, max_size=6),
+    seed=st.integers(0, 99),
+)
+def test_policies_pick_tokens_of_chunks_in_order(
+    name: str, sizes: list[tuple[int, int]], seed: int
+) -> None:
+    none, at, chunks = torch.empty(0), 0, []
+    for gap, size in sizes:
+        ids = np.zeros(size, np.int32)
+        chunks.append(Placed(Segment(none, none, ids, 0, size, size), at + gap))
+        at = chunks[-1].end
+    policy = policies.build(name)
+    attention = np.random.default_rng(seed).random(at + 3, dtype=np.float32)
+    passages = Passages(tuple(chunks), attention if policy.needs_attention else None)
+    picked = policy.pick(passages)
+    assert (np.diff(picked) > 0).all()
+    assert set(picked.tolist()) <= set(passages.positions.tolist())
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "question", "ratio": 1.5}, r"`ratio` must be in \[0, 1\], got 1.5"),
+        ({"name": "combined", "tokens": -1}, "`tokens` must be at least 0, got -1"),
+        ({"name": "legolink", "tokens": -1}, "`tokens` must be at least 0, got -1"),
+        ("questoin", "Did you mean 'question'"),
+    ],
+)
+def test_wrong_options_are_named(spec: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        policies.build(spec)
+
+
+def test_chunks_are_kept_with_a_policy_only(oracle: LLM) -> None:
+    with pytest.raises(ConfigError, match="name a recompute policy"):
+        oracle.admit([TokenSegment((1, 2, 3), "one")])
