@@ -31,6 +31,7 @@ from chunkwise.llm.inputs import (
     spread,
 )
 from chunkwise.llm.kernels.ops import choose, find_device
+from chunkwise.llm.kv.disk import DiskTier
 from chunkwise.llm.kv.segments import KVShape, SegmentPool
 from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.memory import kv_bytes_by_default
@@ -81,6 +82,8 @@ class LLM:
             computed of them. Empty: prompts are computed in full.
         anchor: What chunks are computed behind: best what stands before the first of them.
         chunk_budget_mb: Memory for chunks in MiB.
+        chunk_folder: Where chunks are kept when the process ends; empty: nowhere.
+        chunk_disk_mb: Room for them there in MiB.
 
     Raises:
         ModelFormatError: The folder cannot be used; the message names the field or tensor.
@@ -103,6 +106,8 @@ class LLM:
         reuse: Spec = "",
         anchor: AnyPrompt = (),
         chunk_budget_mb: int = 1024,
+        chunk_folder: str | Path = "",
+        chunk_disk_mb: int = 8192,
     ) -> None:
         check_counts(
             kv_budget_mb=(kv_budget_mb, 0),
@@ -122,7 +127,8 @@ class LLM:
         self.kernels = choose(kernels, self.device, self.dtype)
         self.fingerprint = f"local:{fingerprint(self.path)}:{_name(self.dtype)}:{quantize}"
         scheduler, budget = policies.build(policy), StepBudget(token_budget, max_sequences)
-        chunks = self._reuse(reuse, anchor, chunk_budget_mb * 2**20) if reuse else None
+        disk = (Path(chunk_folder), chunk_disk_mb * 2**20) if chunk_folder else None
+        chunks = self._reuse(reuse, anchor, chunk_budget_mb * 2**20, disk) if reuse else None
         self.engine = self._engine(
             self._load(), kv_budget_mb * 2**20, budget, scheduler, context, chunks
         )
@@ -347,15 +353,8 @@ class LLM:
         context: int,
         reuse: Reuse | None,
     ) -> Engine:
-        shape = KVShape(
-            self.config.num_layers,
-            self.config.num_kv_heads,
-            self.config.head_dim,
-            self.dtype,
-            self.device,
-        )
         kv_bytes = kv_bytes or kv_bytes_by_default(self.device)
-        pool = SegmentPool(shape, kv_bytes)
+        pool = SegmentPool(self._kv_shape(), kv_bytes)
         rotary = rotary_table(self.config.rope, self.config.head_dim, context, self.device)
         logger.info(
             "%s: %s weights %.0f MiB, KV budget %.0f MiB = %d tokens, context %d",
@@ -378,9 +377,19 @@ class LLM:
             reuse=reuse,
         )
 
-    def _reuse(self, spec: Spec, anchor: AnyPrompt, nbytes: int) -> Reuse:
-        ids = itertools.chain(*(s.token_ids for s in self.segments(anchor))) if anchor else ()
-        return Reuse(ChunkStore(nbytes), recompute_policies.build(spec), tuple(ids))
+    def _kv_shape(self) -> KVShape:
+        config = self.config
+        sizes = config.num_layers, config.num_kv_heads, config.head_dim
+        return KVShape(*sizes, self.dtype, self.device)
+
+    def _reuse(
+        self, spec: Spec, anchor: AnyPrompt, nbytes: int, disk: tuple[Path, int] | None
+    ) -> Reuse:
+        segments = self.segments(anchor) if anchor else ()
+        ids = tuple(itertools.chain(*(segment.token_ids for segment in segments)))
+        made_for = f"{self.fingerprint}:{ids}"
+        tier = disk and DiskTier(disk[0], made_for, self._kv_shape(), disk[1])
+        return Reuse(ChunkStore(nbytes, tier), recompute_policies.build(spec), ids)
 
     def _grammar(self) -> Grammar:
         text = (self.path / "tokenizer.json").read_text(encoding="utf-8")

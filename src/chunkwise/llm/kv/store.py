@@ -1,6 +1,7 @@
 """Chunks' segments, by content: each computed once behind the anchor, held by any sequence.
 
-A chunk is found by its content id and its tokens. What nobody holds may be evicted.
+A chunk is found by its content id and its tokens, in memory or on disk (`disk.py`), where it stays
+when the process ends. What nobody holds may be evicted from memory.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+from chunkwise.llm.kv.disk import DiskTier
 from chunkwise.llm.kv.memory import Segment, TokenIds
 
 
@@ -27,39 +29,55 @@ class Entry:
 
 
 class ChunkStore:
-    """Segments of chunks in memory.
+    """Segments of chunks in memory, and on disk if there is a place.
 
     Attributes:
-        budget_bytes: Most bytes of what nobody holds and what is held together; a chunk that has
-            no room beside what is held is not kept.
-        used_bytes: Bytes of all.
+        budget_bytes: Most bytes in memory, held or not; a chunk that has no room beside what is
+            held is not kept.
+        disk: The disk tier, or None.
+        used_bytes: Bytes of all in memory, mapped ones included.
     """
 
-    def __init__(self, budget_bytes: int) -> None:
-        self.budget_bytes, self.used_bytes = budget_bytes, 0
+    def __init__(self, budget_bytes: int, disk: DiskTier | None = None) -> None:
+        self.budget_bytes, self.disk, self.used_bytes = budget_bytes, disk, 0
         self._entries: dict[str, Entry] = {}
         self._clock = itertools.count()
 
     def __len__(self) -> int:
-        """How many chunks there are."""
+        """How many chunks are in memory."""
         return len(self._entries)
 
     def get(self, content_id: str, token_ids: TokenIds) -> Segment | None:
         """The segment of a chunk, or None; one with other tokens is none."""
         entry = self._entries.get(content_id)
-        if entry is None or entry.segment.token_ids.tobytes() != token_ids.tobytes():
+        if entry is None:
+            segment = None if self.disk is None else self.disk.load(content_id, token_ids)
+            return segment if segment is not None and self._keep(content_id, segment) else None
+        if entry.segment.token_ids.tobytes() != token_ids.tobytes():
             return None
         entry.last_used = next(self._clock)
         return entry.segment
 
     def put(self, content_id: str, segment: Segment) -> bool:
-        """Keep a complete segment that nobody holds; False where there is no room, or it is there.
+        """Keep a complete segment that nobody holds; whether it is in memory now.
 
         Args:
             content_id: What it is.
             segment: Its `refs` must be 0.
         """
         assert not segment.refs, "held by somebody"
+        if self.disk is not None:
+            self.disk.save(content_id, segment)
+        return self._keep(content_id, segment)
+
+    def drop(self, content_id: str) -> bool:
+        """Forget a chunk; whether it was there. Those who hold it keep it until they end."""
+        entry = self._entries.pop(content_id, None)
+        if entry is not None:
+            self.used_bytes -= entry.segment.nbytes
+        return (self.disk is not None and self.disk.drop(content_id)) or entry is not None
+
+    def _keep(self, content_id: str, segment: Segment) -> bool:
         if content_id in self._entries or not self._make_room(segment.nbytes):
             return False
         self._entries[content_id] = Entry(content_id, segment, next(self._clock))

@@ -1,0 +1,245 @@
+"""Chunks' segments on disk: a file each, mapped where it is read.
+
+A file is written beside its place and renamed, so it is there whole or not at all, whenever a
+process dies. Each holds what it was made for (model, anchor, tokens) and checksums of its numbers;
+one that does not agree is removed and never used. Several processes may read and write: names say
+what is in a file, and whoever removes one leaves it to those who have mapped it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chunkwise.errors import ConfigError
+from chunkwise.llm.kv.memory import KVShape, Segment, TokenIds
+
+logger = logging.getLogger(__name__)
+
+_MAGIC = b"CWKV0001"
+_PAGE = 4096
+_HEAD = struct.Struct("<8sII")  # magic, length of the header, its CRC-32
+_SUFFIX = ".kv"
+
+
+class _Unusable(Exception):
+    """Why a file cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStats:
+    """What is on disk for one model and anchor.
+
+    Attributes:
+        chunks: Files.
+        nbytes: Bytes of all.
+        budget_bytes: Most bytes.
+    """
+
+    chunks: int
+    nbytes: int
+    budget_bytes: int
+
+
+class DiskTier:
+    """Files of one model and anchor.
+
+    Args:
+        folder: Where those of all models are; made if need be.
+        made_for: Model and anchor: files made for others are not used.
+        shape: What a token's keys and values look like.
+        budget_bytes: Most bytes; the files that were used longest ago go first.
+
+    Raises:
+        ConfigError: The folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, made_for: str, shape: KVShape, budget_bytes: int) -> None:
+        self.made_for, self.shape, self.budget_bytes = made_for, shape, budget_bytes
+        self.folder = folder / hashlib.blake2b(made_for.encode(), digest_size=12).hexdigest()
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(
+                f"{str(folder)!r} cannot hold chunks: {exc.strerror}. Name another folder."
+            ) from exc
+
+    def load(self, content_id: str, token_ids: TokenIds) -> Segment | None:
+        """The segment of a chunk, mapped; None if it is not there or cannot be used."""
+        path = self._path(content_id)
+        try:
+            segment = self._read(path, content_id, token_ids)
+            os.utime(path)  # used now
+        except FileNotFoundError:
+            return None
+        except (_Unusable, OSError, ValueError) as exc:
+            logger.warning("%s cannot be used and is computed again: %s", path, exc)
+            self._remove(path)
+            return None
+        return segment
+
+    def save(self, content_id: str, segment: Segment) -> bool:
+        """Write a complete segment; False where it cannot be kept, which is logged.
+
+        Files that were used longest ago make room for it.
+        """
+        path = self._path(content_id)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        head, arrays = self._packed(content_id, segment)
+        size = len(head) + sum(_padded(array.nbytes) for array in arrays)
+        if not self._make_room(size):
+            return False
+        try:
+            with part.open("wb") as file:
+                file.write(head)
+                for array in arrays:
+                    file.write(memoryview(array).cast("B"))
+                    file.write(bytes(_padded(array.nbytes) - array.nbytes))
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError as exc:
+            logger.warning("%s cannot be written, and is not kept: %s", path, exc.strerror)
+            self._remove(part)
+            return False
+        return True
+
+    def drop(self, content_id: str) -> bool:
+        """Remove a chunk; whether it was there."""
+        return self._remove(self._path(content_id))
+
+    def clear(self) -> int:
+        """Remove all chunks; how many there were."""
+        return sum(self._remove(path) for path, _ in self._files())
+
+    def verify(self) -> tuple[int, list[str]]:
+        """Read all files; how many are whole, and why the others were removed."""
+        whole, problems = 0, []
+        for path, _ in list(self._files()):
+            try:
+                self._read(path, None, None)
+                whole += 1
+            except (_Unusable, OSError, ValueError) as exc:
+                problems.append(f"{path.name}: {exc}")
+                self._remove(path)
+        return whole, problems
+
+    def stats(self) -> DiskStats:
+        """What there is."""
+        sizes = [status.st_size for _, status in self._files()]
+        return DiskStats(len(sizes), sum(sizes), self.budget_bytes)
+
+    def _path(self, content_id: str) -> Path:
+        name = hashlib.blake2b(content_id.encode(), digest_size=16).hexdigest()
+        return self.folder / (name + _SUFFIX)
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for entry in os.scandir(self.folder):
+            if entry.name.endswith(_SUFFIX):
+                with contextlib.suppress(FileNotFoundError):  # another process removed it
+                    yield Path(entry.path), entry.stat()
+
+    def _make_room(self, size: int) -> bool:
+        """Remove what was used longest ago until `size` bytes fit."""
+        files = sorted(self._files(), key=lambda file: file[1].st_mtime_ns)
+        used = sum(status.st_size for _, status in files)
+        if size > self.budget_bytes:
+            return False
+        for path, status in files:
+            if used + size <= self.budget_bytes:
+                break
+            self._remove(path)
+            used -= status.st_size
+        return True
+
+    def _remove(self, path: Path) -> bool:
+        try:
+            path.unlink()
+        except OSError:
+            return False
+        return True
+
+    def _packed(self, content_id: str, segment: Segment) -> tuple[bytes, list[Any]]:
+        arrays = [segment.token_ids, _as_bytes(segment.k), _as_bytes(segment.v)]
+        header = {
+            "made_for": self.made_for,
+            "content_id": content_id,
+            "tokens": len(segment.token_ids),
+            "start": segment.start,
+            "dtype": str(segment.k.dtype),
+            "sizes": [array.nbytes for array in arrays],
+            "crc": [zlib.crc32(memoryview(array).cast("B")) for array in arrays],
+        }
+        text = json.dumps(header).encode()
+        head = _HEAD.pack(_MAGIC, len(text), zlib.crc32(text)) + text
+        return head + bytes(_padded(len(head)) - len(head)), arrays
+
+    def _read(self, path: Path, content_id: str | None, token_ids: TokenIds | None) -> Segment:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < _PAGE:
+                raise _Unusable(f"it ends after {size} bytes")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        header, at = _header(mapped)
+        if header["made_for"] != self.made_for:
+            raise _Unusable("it was made for another model or anchor")
+        if content_id is not None and header["content_id"] != content_id:
+            raise _Unusable("it holds another chunk")
+        parts = []
+        for nbytes, crc in zip(header["sizes"], header["crc"], strict=True):
+            if at + nbytes > size:
+                raise _Unusable(f"it ends after {size} bytes")
+            view = memoryview(mapped)[at : at + nbytes]
+            if zlib.crc32(view) != crc:
+                raise _Unusable("its checksum is wrong")
+            parts.append(view)
+            at += _padded(nbytes)
+        return self._segment(header, parts, token_ids)
+
+    def _segment(
+        self, header: dict[str, Any], parts: list[memoryview], token_ids: TokenIds | None
+    ) -> Segment:
+        layers, heads, size, dtype, device = self.shape
+        count = header["tokens"]
+        ids = np.frombuffer(parts[0], np.int32)
+        if header["dtype"] != str(dtype):
+            raise _Unusable(f"its numbers are {header['dtype']}, not {dtype}")
+        if token_ids is not None and ids.tobytes() != token_ids.tobytes():
+            raise _Unusable("its tokens are others")
+        k, v = (
+            torch.frombuffer(part, dtype=dtype).view(layers, heads, count, size).to(device)
+            for part in parts[1:]
+        )
+        return Segment(k, v, ids, header["start"], count, count, count, 0)
+
+
+def _header(mapped: mmap.mmap) -> tuple[dict[str, Any], int]:
+    """The header of a file, and where its numbers begin."""
+    magic, length, crc = _HEAD.unpack_from(mapped)
+    text = mapped[_HEAD.size : _HEAD.size + length]
+    if magic != _MAGIC or zlib.crc32(text) != crc:
+        raise _Unusable("it is no file of chunks, or one of another version")
+    header: dict[str, Any] = json.loads(text)
+    return header, _padded(_HEAD.size + length)
+
+
+def _as_bytes(x: Tensor) -> Any:
+    return x.contiguous().cpu().view(torch.uint8).numpy()
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // _PAGE) * _PAGE

@@ -1,0 +1,187 @@
+"""Chunks on disk: another process finds them, and nothing that is damaged is ever used."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from chunkwise.errors import ConfigError
+from chunkwise.llm.kv.disk import DiskTier
+from chunkwise.llm.kv.memory import KVShape, Segment
+from chunkwise.llm.kv.store import ChunkStore
+
+SHAPE = KVShape(2, 2, 16, torch.bfloat16, torch.device("cpu"))
+
+
+def tier(folder: Path, *, made_for: str = "model", budget: int = 2**20) -> DiskTier:
+    return DiskTier(folder, made_for, SHAPE, budget)
+
+
+def segment(seed: int, tokens: int = 7) -> Segment:
+    draw = torch.Generator().manual_seed(seed)
+    full = SHAPE.num_layers, SHAPE.num_kv_heads, tokens, SHAPE.head_dim
+    k, v = (torch.randn(full, generator=draw).to(SHAPE.dtype) for _ in "kv")
+    ids = np.arange(seed, seed + tokens, dtype=np.int32)
+    return Segment(k, v, ids, 5, tokens, tokens, tokens, 0)
+
+
+def same(a: Segment | None, b: Segment) -> bool:
+    return a is not None and bool((a.k == b.k).all() and (a.v == b.v).all()) and a.start == b.start
+
+
+def only_file(disk: DiskTier) -> Path:
+    (path,) = disk.folder.glob("*.kv")
+    return path
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_was_saved_is_loaded(dtype: torch.dtype, tmp_path: Path) -> None:
+    shape = SHAPE._replace(dtype=dtype)
+    disk, made = DiskTier(tmp_path, "model", shape, 2**20), segment(1)
+    made.k, made.v = made.k.to(dtype), made.v.to(dtype)
+    assert disk.save("one", made)
+    found = DiskTier(tmp_path, "model", shape, 2**20).load("one", made.token_ids)
+    assert same(found, made)
+    assert disk.load("two", made.token_ids) is None
+    assert disk.stats().chunks == 1
+
+
+def test_another_model_or_anchor_finds_nothing(tmp_path: Path) -> None:
+    made = segment(1)
+    assert tier(tmp_path).save("one", made)
+    assert tier(tmp_path, made_for="model, other anchor").load("one", made.token_ids) is None
+    assert same(tier(tmp_path).load("one", made.token_ids), made)
+
+
+@pytest.mark.parametrize("where", [0, 9, 40, 4096, 8200, 12300])
+def test_a_flipped_bit_is_noticed(where: int, tmp_path: Path) -> None:
+    disk, made = tier(tmp_path), segment(1)
+    disk.save("one", made)
+    path = only_file(disk)
+    data = bytearray(path.read_bytes())
+    data[where] ^= 16
+    path.write_bytes(data)
+    assert disk.load("one", made.token_ids) is None
+    assert not path.exists(), "a damaged file is removed"
+
+
+@pytest.mark.parametrize("size", [0, 10, 4096, 5000, 9000])
+def test_a_file_cut_short_is_noticed(size: int, tmp_path: Path) -> None:
+    disk, made = tier(tmp_path), segment(1)
+    disk.save("one", made)
+    os.truncate(only_file(disk), size)
+    assert disk.load("one", made.token_ids) is None
+    assert disk.stats().chunks == 0
+
+
+def test_other_tokens_under_the_same_id_are_not_used(tmp_path: Path) -> None:
+    disk, made = tier(tmp_path), segment(1)
+    disk.save("one", made)
+    assert disk.load("one", made.token_ids + 1) is None
+
+
+def test_verify_removes_what_is_damaged(tmp_path: Path) -> None:
+    disk = tier(tmp_path)
+    for seed in range(3):
+        disk.save(str(seed), segment(seed))
+    path = sorted(disk.folder.glob("*.kv"))[1]
+    path.write_bytes(path.read_bytes()[:-5000])
+    whole, problems = disk.verify()
+    assert whole == 2
+    assert len(problems) == 1
+    assert path.name in problems[0]
+    assert disk.stats().chunks == 2
+    assert disk.clear() == 2
+    assert disk.stats() == (type(disk.stats()))(0, 0, 2**20)
+
+
+def test_the_budget_is_kept_and_what_was_used_longest_ago_goes(tmp_path: Path) -> None:
+    made = [segment(seed) for seed in range(4)]
+    size = 4 * 4096  # header, tokens, keys, values
+    disk = tier(tmp_path, budget=3 * size)
+    for i in range(3):
+        assert disk.save(str(i), made[i])
+        os.utime(disk._path(str(i)), ns=(i, i))
+    assert disk.load("0", made[0].token_ids) is not None  # used now
+    assert disk.save("3", made[3])
+    assert [disk.load(str(i), made[i].token_ids) is not None for i in range(4)] == [1, 0, 1, 1]
+    assert disk.stats().nbytes <= 3 * size
+    assert not tier(tmp_path / "small", budget=100).save("0", made[0])
+
+
+def test_a_full_disk_keeps_what_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import resource
+
+    disk, made = tier(tmp_path), segment(1)
+    disk.save("one", made)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
+        assert not disk.save("two", segment(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "cannot be written" in caplog.text
+    assert [path.suffix for path in disk.folder.iterdir()] == [".kv"]
+    assert same(disk.load("one", made.token_ids), made)
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing_bad(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.llm.kv.test_disk import *\n"
+        "disk = tier(Path(sys.argv[1]), budget=2**30)\n"
+        "print('go', flush=True)\n"
+        "for n in range(10**6): disk.save(str(n % 50), segment(n % 50, 3000))\n"
+    )
+    root = Path(__file__).parents[3]
+    for wait in (0.01, 0.05, 0.1):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])},
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"go\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(wait)
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    disk = tier(tmp_path, budget=2**30)
+    assert disk.stats().chunks > 0
+    assert disk.verify() == (disk.stats().chunks, [])
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot hold chunks"):
+        tier(tmp_path / "file")
+
+
+def test_memory_is_one_tier_above(tmp_path: Path) -> None:
+    made = [segment(seed) for seed in range(3)]
+    store = ChunkStore(2 * made[0].nbytes, tier(tmp_path))
+    for i, each in enumerate(made):
+        store.put(str(i), each)
+    assert len(store) == 2
+    found = store.get("0", made[0].token_ids)  # from disk, in the place of another
+    assert same(found, made[0])
+    assert len(store) == 2
+    assert found is not None
+    store.retain(found)
+    for i in (1, 2):
+        assert store.get(str(i), made[i].token_ids) is not None
+    assert store.get("0", made[0].token_ids) is found, "evicted while somebody holds it"
+    store.release(found)
+    assert store.drop("0")
+    assert store.get("0", made[0].token_ids) is None
+    assert not store.drop("0")
