@@ -101,12 +101,16 @@ def picked_by(policy: Any, prompt: Prompt, dense: Dense) -> set[int]:
     tokens = [i for first, end in prompt.chunks for i in range(first, end)]
     if policy == "none":
         return set()
-    first = {first + n for first, end in prompt.chunks for n in range(policy.get("tokens", 0))}
+    links = {first + n for first, end in prompt.chunks for n in range(policy.get("tokens", 0))}
     if policy["name"] == "legolink":
-        return first
-    looked = dense.looks(prompt, ANCHOR)
-    order = sorted(tokens, key=lambda i: (i not in first, -float(looked[i])))
-    return set(order[: round(policy["ratio"] * len(tokens))])
+        return links
+    looked, count = dense.looks(prompt, ANCHOR), round(policy["ratio"] * len(tokens))
+
+    def most(some: set[int], count: int) -> set[int]:
+        return set(sorted(some, key=lambda i: -float(looked[i]))[:count])
+
+    first = most(links, count // 4)
+    return first | most(set(tokens) - first, count - len(first))
 
 
 @pytest.mark.parametrize("policy", EXACT, ids=str)
