@@ -80,7 +80,8 @@ class LLM:
         context: Longest prompt and completion together; 0: what the model was made for.
         reuse: Recompute policy by name: chunks of prompts are then read from what `admit` has
             computed of them. Empty: prompts are computed in full.
-        anchor: What chunks are computed behind: best what stands before the first of them.
+        anchor: What chunks are computed behind: tokens, or a prompt like those to come, of which
+            it is what stands before the first chunk.
         chunk_budget_mb: Memory for chunks in MiB.
         chunk_folder: Where chunks are kept when the process ends; empty: nowhere.
         chunk_disk_mb: Room for them there in MiB.
@@ -386,7 +387,8 @@ class LLM:
         self, spec: Spec, anchor: AnyPrompt, nbytes: int, disk: tuple[Path, int] | None
     ) -> Reuse:
         segments = self.segments(anchor) if anchor else ()
-        ids = tuple(itertools.chain(*(segment.token_ids for segment in segments)))
+        before = itertools.takewhile(lambda segment: segment.content_id is None, segments)
+        ids = tuple(itertools.chain(*(segment.token_ids for segment in before)))
         made_for = f"{self.fingerprint}:{ids}"
         tier = disk and DiskTier(disk[0], made_for, self._kv_shape(), disk[1])
         return Reuse(ChunkStore(nbytes, tier), recompute_policies.build(spec), ids)
