@@ -27,7 +27,7 @@ from chunkwise.llm.kv.patched import PatchedKV
 from chunkwise.llm.kv.segments import SegmentPool, SequenceKV
 from chunkwise.llm.outputs import Output, TokenLogprob, Update
 from chunkwise.llm.queues import Queues
-from chunkwise.llm.reuse.reuse import Reuse, Reused, cut
+from chunkwise.llm.reusing import Reuse, Reused, cut
 from chunkwise.llm.runner import Runner, ScoredRows, StepResult
 from chunkwise.llm.sampling import NOT_FINITE, Sampled, Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, Slice, StepBudget

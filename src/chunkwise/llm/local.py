@@ -43,7 +43,7 @@ from chunkwise.llm.models.rotary import rotary_table
 from chunkwise.llm.models.tokenizer import Tokenizer
 from chunkwise.llm.outputs import Completion, Output, Update
 from chunkwise.llm.reuse import policies as recompute_policies
-from chunkwise.llm.reuse.reuse import Reuse
+from chunkwise.llm.reusing import Reuse
 from chunkwise.llm.runner import Runner
 from chunkwise.llm.sampling import Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, StepBudget, policies

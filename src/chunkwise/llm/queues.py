@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chunkwise.llm.kv.patched import PatchedKV
 from chunkwise.llm.kv.segments import OutOfKV, SegmentPool
-from chunkwise.llm.reuse.reuse import Reuse
+from chunkwise.llm.reusing import Reuse
 from chunkwise.llm.scheduling.base import SchedulingPolicy, Slice, StepBudget
 from chunkwise.llm.sequence import Sequence
 

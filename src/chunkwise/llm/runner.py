@@ -15,7 +15,7 @@ from torch import Tensor
 from chunkwise.llm.kernels.ops import AttentionPlan, Part, RotaryTable, Write
 from chunkwise.llm.kv.segments import Held, Segment
 from chunkwise.llm.models.llama import Decoder
-from chunkwise.llm.reuse.probe import Probe
+from chunkwise.llm.probing import Probe
 from chunkwise.llm.scheduling.base import Slice
 from chunkwise.llm.sequence import Sequence
 

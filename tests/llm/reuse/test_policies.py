@@ -13,10 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.errors import ConfigError
-from chunkwise.llm.kv.memory import Segment
-from chunkwise.llm.kv.patched import Placed
 from chunkwise.llm.local import LLM
-from chunkwise.llm.reuse import Passages, policies
+from chunkwise.llm.reuse import Passages, Run, policies
 from chunkwise.llm.sequence import Request, TokenSegment
 from chunkwise.types import SamplingParams
 from tests.llm.engines import greedy
@@ -176,10 +174,9 @@ def test_several_prompts_share_chunks(tiny_llama: Path) -> None:
 def test_policies_pick_tokens_of_chunks_in_order(
     name: str, sizes: list[tuple[int, int]], seed: int
 ) -> None:
-    none, at, chunks = torch.empty(0), 0, []
+    at, chunks = 0, []
     for gap, size in sizes:
-        ids = np.zeros(size, np.int32)
-        chunks.append(Placed(Segment(none, none, ids, 0, size, size), at + gap))
+        chunks.append(Run(at + gap, at + gap + size))
         at = chunks[-1].end
     policy = policies.build(name)
     attention = np.random.default_rng(seed).random(at + 3, dtype=np.float32)

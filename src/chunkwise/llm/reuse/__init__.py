@@ -1,5 +1,5 @@
 """Reuse of chunks' KV: which tokens of a reused chunk are computed afresh, one policy a file."""
 
-from chunkwise.llm.reuse.base import Passages, RecomputePolicy, policies
+from chunkwise.llm.reuse.base import Passages, RecomputePolicy, Run, policies
 
-__all__ = ["Passages", "RecomputePolicy", "policies"]
+__all__ = ["Passages", "RecomputePolicy", "Run", "policies"]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chunkwise.llm.kv.memory import Positions
-from chunkwise.llm.reuse.base import Passages
+from chunkwise.llm.reuse.base import Passages, Positions
 
 __all__ = ["RecomputeAll"]
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chunkwise.llm.kv.memory import Positions
-from chunkwise.llm.kv.patched import Placed
 from chunkwise.registry import Registry
+
+Positions = NDArray[np.int32]
+
+
+class Run(NamedTuple):
+    """Positions `first .. end` of a prompt: a reused chunk."""
+
+    first: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +25,18 @@ class Passages:
     """What a policy knows of a prompt.
 
     Attributes:
-        chunks: The reused chunks with their places, in order.
+        chunks: Where the reused chunks stand, in order, without overlap.
         attention: How much the question looks at each position of the prompt, a sum over its
             rows, heads and layers: `(num_tokens,)` float32; None unless the policy asks for it.
     """
 
-    chunks: tuple[Placed, ...]
+    chunks: tuple[Run, ...]
     attention: NDArray[np.float32] | None = None
 
     @property
     def positions(self) -> Positions:
         """Positions of all tokens of reused chunks, rising."""
-        runs = [np.arange(c.position, c.end, dtype=np.int32) for c in self.chunks]
+        runs = [np.arange(*chunk, dtype=np.int32) for chunk in self.chunks]
         return np.concatenate(runs) if runs else np.zeros(0, np.int32)
 
 
@@ -46,6 +53,4 @@ class RecomputePolicy(Protocol):
         ...
 
 
-policies: Registry[RecomputePolicy] = Registry(
-    "chunkwise.llm.reuse", shared=("base", "reuse", "probe")
-)
+policies: Registry[RecomputePolicy] = Registry("chunkwise.llm.reuse")

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
-from chunkwise.llm.kv.memory import Positions
-from chunkwise.llm.reuse.base import Passages
+from chunkwise.llm.reuse.base import Passages, Positions
 
 __all__ = ["Combined"]
 
@@ -50,8 +49,8 @@ class Combined:
         looked = passages.attention[positions]
         is_link = np.zeros(len(positions), np.bool_)
         for chunk in passages.chunks:
-            first = int(np.searchsorted(positions, chunk.position))
-            is_link[first : first + min(self.tokens, chunk.segment.capacity)] = True
+            first = int(np.searchsorted(positions, chunk.first))
+            is_link[first : first + min(self.tokens, chunk.end - chunk.first)] = True
         links = _most(np.where(is_link, looked, -np.inf), min(count // 4, int(is_link.sum())))
         others = np.where(np.isin(np.arange(len(positions)), links), -np.inf, looked)
         picked = np.concatenate([links, _most(others, count - len(links))])

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chunkwise.errors import ConfigError
-from chunkwise.llm.kv.memory import Positions
-from chunkwise.llm.reuse.base import Passages
+from chunkwise.llm.reuse.base import Passages, Positions
 
 __all__ = ["LegoLink"]
 
@@ -36,7 +35,7 @@ class LegoLink:
     def pick(self, passages: Passages) -> Positions:
         """See `RecomputePolicy.pick`."""
         runs = [
-            np.arange(chunk.position, min(chunk.position + self.tokens, chunk.end), dtype=np.int32)
+            np.arange(chunk.first, min(chunk.first + self.tokens, chunk.end), dtype=np.int32)
             for chunk in passages.chunks
         ]
         return np.concatenate(runs) if runs else np.zeros(0, np.int32)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chunkwise.llm.kv.memory import Positions
-from chunkwise.llm.reuse.base import Passages
+from chunkwise.llm.reuse.base import Passages, Positions
 
 __all__ = ["NoRecompute"]
 

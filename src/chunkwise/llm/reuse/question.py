@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chunkwise.errors import ConfigError
-from chunkwise.llm.kv.memory import Positions
-from chunkwise.llm.reuse.base import Passages
+from chunkwise.llm.reuse.base import Passages, Positions
 
 __all__ = ["ByQuestion"]
 

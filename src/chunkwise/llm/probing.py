@@ -11,7 +11,7 @@ from torch import Tensor
 from chunkwise.llm.kernels.ops import RotaryTable
 from chunkwise.llm.kernels.reference import rotate
 from chunkwise.llm.kv.memory import Held
-from chunkwise.llm.reuse.reuse import Reused
+from chunkwise.llm.reusing import Reused
 from chunkwise.llm.scheduling.base import Slice
 
 

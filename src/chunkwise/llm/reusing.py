@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from chunkwise.llm.kv.memory import Positions, Segment
 from chunkwise.llm.kv.patched import Layout, PatchedKV, Placed
 from chunkwise.llm.kv.store import ChunkStore
-from chunkwise.llm.reuse.base import Passages, RecomputePolicy
+from chunkwise.llm.reuse import Passages, RecomputePolicy, Run
 from chunkwise.llm.sequence import Sequence
 
 
@@ -76,7 +76,7 @@ class Reuse:
         )
         sequence.state["reuse"] = state
         if not state.is_probing:
-            state.picked = self.policy.pick(Passages(chunks))
+            state.picked = self.policy.pick(Passages(_runs(chunks)))
         return self._lay_out(sequence, state)
 
     def advance(self, sequence: Sequence) -> bool:
@@ -85,7 +85,7 @@ class Reuse:
         if state is None or not state.is_probing:
             return False
         state.is_probing = False
-        state.picked = self.policy.pick(Passages(state.chunks, state.attention))
+        state.picked = self.policy.pick(Passages(_runs(state.chunks), state.attention))
         sequence.pending = self._lay_out(sequence, state)
         return True
 
@@ -112,6 +112,10 @@ class Reuse:
         sequence.kv.lay_out(Layout(state.prefix, state.chunks, fresh))
         before = np.arange(sequence.kv.num_tokens, state.prefix, dtype=np.int32)
         return np.concatenate([before, fresh])
+
+
+def _runs(chunks: tuple[Placed, ...]) -> tuple[Run, ...]:
+    return tuple(Run(chunk.position, chunk.end) for chunk in chunks)
 
 
 def cut(sequence: Sequence, first: int, end: int) -> Segment:
