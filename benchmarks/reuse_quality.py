@@ -29,7 +29,7 @@ import numpy as np
 
 from _machine import machine
 from chunkwise.evaluation.bootstrap import Interval, bootstrap
-from chunkwise.llm.local import LLM
+from chunkwise.llm.local import LLM, ReuseSettings
 from chunkwise.packaged import FOLDER
 from chunkwise.prompting import answer_prompt
 from chunkwise.training.nano import final
@@ -78,7 +78,8 @@ def draw(questions: int) -> list[Asked]:
 
 def ask(folder: Path, asked: Sequence[Asked], policy: Any) -> Answered:
     """Answers of one engine; empty `policy`: full prefill."""
-    llm = LLM(folder, dtype="float32", kv_budget_mb=512, reuse=policy, anchor=asked[0].prompt)
+    reuse = ReuseSettings(policy, asked[0].prompt) if policy else None
+    llm = LLM(folder, dtype="float32", kv_budget_mb=512, reuse=reuse)
     if policy:
         llm.admit([s for one in asked for s in llm.segments(one.prompt) if s.content_id])
     greedy = SamplingParams(max_tokens=24, temperature=0.0)
@@ -97,7 +98,7 @@ def policies_of(ratios: Sequence[float], chunk_tokens: float) -> Iterator[tuple[
     yield "none", 0.0, "none"
     for tokens in sorted({max(1, round(ratio * chunk_tokens)) for ratio in ratios}):
         yield "legolink", tokens / chunk_tokens, {"name": "legolink", "tokens": tokens}
-    for name in ("question", "combined"):
+    for name in ("cacheblend", "question", "combined"):
         for ratio in ratios:
             yield name, ratio, {"name": name, "ratio": ratio}
     yield "all", 1.0, "all"

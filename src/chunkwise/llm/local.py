@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from collections import deque
@@ -31,9 +32,7 @@ from chunkwise.llm.inputs import (
     spread,
 )
 from chunkwise.llm.kernels.ops import choose, find_device
-from chunkwise.llm.kv.disk import DiskTier
 from chunkwise.llm.kv.segments import KVShape, SegmentPool
-from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.memory import kv_bytes_by_default
 from chunkwise.llm.models.base import ModelConfig
 from chunkwise.llm.models.chat import ChatTemplate, prompt_segments
@@ -42,8 +41,8 @@ from chunkwise.llm.models.llama import Decoder
 from chunkwise.llm.models.rotary import rotary_table
 from chunkwise.llm.models.tokenizer import Tokenizer
 from chunkwise.llm.outputs import Completion, Output, Update
-from chunkwise.llm.reuse import policies as recompute_policies
-from chunkwise.llm.reusing import Reuse
+from chunkwise.llm.probing import deviations
+from chunkwise.llm.reusing import Reuse, ReuseSettings, open_reuse
 from chunkwise.llm.runner import Runner
 from chunkwise.llm.sampling import Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, StepBudget, policies
@@ -53,7 +52,7 @@ from chunkwise.llm.turns import TurnLock
 from chunkwise.registry import Spec
 from chunkwise.types import Delta, Prompt, SamplingParams
 
-__all__ = ["LLM", "AnyPrompt"]
+__all__ = ["LLM", "AnyPrompt", "ReuseSettings"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,13 +77,8 @@ class LLM:
         max_sequences: Most sequences that run at a time.
         policy: Scheduling policy by name.
         context: Longest prompt and completion together; 0: what the model was made for.
-        reuse: Recompute policy by name: chunks of prompts are then read from what `admit` has
-            computed of them. Empty: prompts are computed in full.
-        anchor: What chunks are computed behind: tokens, or a prompt like those to come, of which
-            it is what stands before the first chunk.
-        chunk_budget_mb: Memory for chunks in MiB.
-        chunk_folder: Where chunks are kept when the process ends; empty: nowhere.
-        chunk_disk_mb: Room for them there in MiB.
+        reuse: How chunks of prompts are read from what `admit` has computed of them; None: prompts
+            are computed in full.
 
     Raises:
         ModelFormatError: The folder cannot be used; the message names the field or tensor.
@@ -104,11 +98,7 @@ class LLM:
         max_sequences: int = 64,
         policy: Spec = "stall_free",
         context: int = 0,
-        reuse: Spec = "",
-        anchor: AnyPrompt = (),
-        chunk_budget_mb: int = 1024,
-        chunk_folder: str | Path = "",
-        chunk_disk_mb: int = 8192,
+        reuse: ReuseSettings | None = None,
     ) -> None:
         check_counts(
             kv_budget_mb=(kv_budget_mb, 0),
@@ -128,11 +118,10 @@ class LLM:
         self.kernels = choose(kernels, self.device, self.dtype)
         self.fingerprint = f"local:{fingerprint(self.path)}:{_name(self.dtype)}:{quantize}"
         scheduler, budget = policies.build(policy), StepBudget(token_budget, max_sequences)
-        disk = (Path(chunk_folder), chunk_disk_mb * 2**20) if chunk_folder else None
-        chunks = self._reuse(reuse, anchor, chunk_budget_mb * 2**20, disk) if reuse else None
-        self.engine = self._engine(
-            self._load(), kv_budget_mb * 2**20, budget, scheduler, context, chunks
+        runner = Runner(
+            self._load(), rotary_table(self.config.rope, self.config.head_dim, context, self.device)
         )
+        self.engine = self._engine(runner, kv_budget_mb * 2**20, budget, scheduler, context, reuse)
         self._ids = itertools.count()
         self._lock = TurnLock()
         self._boxes: dict[str, deque[Update]] = {}
@@ -227,7 +216,7 @@ class LLM:
         """
         reuse = self.engine.reuse
         if reuse is None:
-            raise ConfigError("Chunks are kept with `reuse` only: name a recompute policy.")
+            raise ConfigError("Chunks are kept with `reuse` only: give `ReuseSettings`.")
         missing: dict[str, TokenSegment] = {}
         for chunk in chunks:
             ids = np.array(chunk.token_ids, dtype=np.int32)
@@ -347,27 +336,28 @@ class LLM:
 
     def _engine(
         self,
-        model: Decoder,
+        runner: Runner,
         kv_bytes: int,
         budget: StepBudget,
         policy: SchedulingPolicy,
         context: int,
-        reuse: Reuse | None,
+        reuse: ReuseSettings | None,
     ) -> Engine:
+        config = self.config
+        sizes = config.num_layers, config.num_kv_heads, config.head_dim
         kv_bytes = kv_bytes or kv_bytes_by_default(self.device)
-        pool = SegmentPool(self._kv_shape(), kv_bytes)
-        rotary = rotary_table(self.config.rope, self.config.head_dim, context, self.device)
+        pool = SegmentPool(KVShape(*sizes, self.dtype, self.device), kv_bytes)
         logger.info(
             "%s: %s weights %.0f MiB, KV budget %.0f MiB = %d tokens, context %d",
             self.path.name,
             _name(self.dtype) if self.quantize == "none" else self.quantize,
-            model.nbytes / 2**20,
+            runner.model.nbytes / 2**20,
             kv_bytes / 2**20,
             pool.max_tokens,
             context,
         )
         return Engine(
-            Runner(model, rotary),
+            runner,
             pool,
             Sampler(self.tokenizer.vocab_size, grammar=self._grammar()),
             self.tokenizer,
@@ -375,23 +365,15 @@ class LLM:
             budget=budget,
             context=context,
             end_ids=self.config.eos_token_ids,
-            reuse=reuse,
+            reuse=self._reuse(reuse, runner, pool.shape) if reuse else None,
         )
 
-    def _kv_shape(self) -> KVShape:
-        config = self.config
-        sizes = config.num_layers, config.num_kv_heads, config.head_dim
-        return KVShape(*sizes, self.dtype, self.device)
-
-    def _reuse(
-        self, spec: Spec, anchor: AnyPrompt, nbytes: int, disk: tuple[Path, int] | None
-    ) -> Reuse:
-        segments = self.segments(anchor) if anchor else ()
+    def _reuse(self, settings: ReuseSettings, runner: Runner, shape: KVShape) -> Reuse:
+        segments = self.segments(settings.anchor) if settings.anchor else ()
         before = itertools.takewhile(lambda segment: segment.content_id is None, segments)
-        ids = tuple(itertools.chain(*(segment.token_ids for segment in before)))
-        made_for = f"{self.fingerprint}:{ids}"
-        tier = disk and DiskTier(disk[0], made_for, self._kv_shape(), disk[1])
-        return Reuse(ChunkStore(nbytes, tier), recompute_policies.build(spec), ids)
+        anchor = tuple(itertools.chain(*(segment.token_ids for segment in before)))
+        measure = functools.partial(deviations, runner.model, runner.rotary)
+        return open_reuse(settings, anchor, self.fingerprint, shape, measure)
 
     def _grammar(self) -> Grammar:
         text = (self.path / "tokenizer.json").read_text(encoding="utf-8")

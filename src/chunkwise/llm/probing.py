@@ -1,4 +1,7 @@
-"""Where questions look: attention of their rows over all keys that they see, in plain torch."""
+"""What policies want to know: where a question looks, and how far chunks are from a full prefill.
+
+Plain torch over what the kernels have stored: few rows, or few layers.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,68 @@ from collections.abc import Sequence as Items
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from chunkwise.llm.kernels.ops import RotaryTable
+from chunkwise.llm.kernels.ops import AttentionPlan, Part, RotaryTable, Write
 from chunkwise.llm.kernels.reference import rotate
-from chunkwise.llm.kv.memory import Held
+from chunkwise.llm.kv.memory import Held, TokenIds
+from chunkwise.llm.kv.patched import Placed
+from chunkwise.llm.models.llama import Decoder
+from chunkwise.llm.reuse import Evidence
 from chunkwise.llm.reusing import Reused
 from chunkwise.llm.scheduling.base import Slice
+
+
+@torch.inference_mode()
+def deviations(
+    model: Decoder,
+    rotary: RotaryTable,
+    token_ids: TokenIds,
+    chunks: Items[Placed],
+    evidence: Evidence,
+) -> NDArray[np.float32]:
+    """Squared distance of chunks' values or keys in one layer to those of a full prefill.
+
+    Args:
+        model: The decoder; its layers up to `evidence.check_layer` are run, at most all.
+        rotary: The engine's angles.
+        token_ids: The prompt.
+        chunks: Stored chunks and where they stand.
+        evidence: What is compared, and where.
+
+    Returns:
+        By token of the prompt, 0 outside of chunks: `(num_tokens,)`.
+    """
+    config, count = model.config, len(token_ids)
+    depth = min(evidence.check_layer + 1, config.num_layers)
+    shape = depth, config.num_kv_heads, count, config.head_dim
+    k, v = (torch.empty(shape, dtype=model.dtype, device=model.device) for _ in "kv")
+    rows = torch.arange(count)
+    plan = AttentionPlan(
+        count, [Part(k, v, 0, rows, rows, rows + 1)], [Write(k, v, 0, count, 0, 0)]
+    )
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def tap(layer: int, q: Tensor, k: Tensor, v: Tensor) -> None:
+        del q
+        if layer == depth - 1:
+            seen.append((k, v))
+
+    ids = torch.from_numpy(token_ids.astype(np.int64)).to(model.device)
+    model.forward(ids, plan, rotary, tap, depth=depth)
+    new_k, new_v = seen[0]
+    found = np.zeros(count, np.float32)
+    for segment, first in chunks:
+        run = slice(first, first + segment.capacity)
+        if evidence.deviation == "values":
+            new, old = new_v[run], segment.v[depth - 1]
+        else:
+            at = segment.start + torch.arange(segment.capacity)
+            new, old = rotate(new_k[run], at, rotary), segment.k[depth - 1]
+        apart = (new.float() - old.transpose(0, 1).float()).square().sum((1, 2))
+        found[run] = apart.cpu().numpy()
+    return found
 
 
 class Probe:

@@ -8,17 +8,25 @@ computes what the policy picks, what lies between the chunks, and the question.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chunkwise.llm.kv.memory import Positions, Segment
+from chunkwise.llm.inputs import AnyPrompt, check_counts
+from chunkwise.llm.kv.disk import DiskTier
+from chunkwise.llm.kv.memory import KVShape, Positions, Segment, TokenIds
 from chunkwise.llm.kv.patched import Layout, PatchedKV, Placed
 from chunkwise.llm.kv.store import ChunkStore
-from chunkwise.llm.reuse import Passages, RecomputePolicy, Run
+from chunkwise.llm.reuse import Evidence, Passages, RecomputePolicy, Run, policies
 from chunkwise.llm.sequence import Sequence
+from chunkwise.registry import Spec
+
+Measure = Callable[[TokenIds, tuple[Placed, ...], Evidence], NDArray[np.float32]]
+"""Deviations of a prompt's chunks, see `probing.deviations`."""
 
 
 @dataclass(slots=True)
@@ -42,6 +50,56 @@ class Reused:
     picked: Positions = field(default_factory=lambda: np.zeros(0, np.int32))
 
 
+@dataclass(frozen=True, slots=True)
+class ReuseSettings:
+    """How chunks are kept and read.
+
+    Attributes:
+        policy: Which of their tokens are computed afresh: a recompute policy by name.
+        anchor: What chunks are computed behind: tokens, or a prompt like those to come, of which
+            it is what stands before the first chunk.
+        memory_mb: Memory for chunks in MiB.
+        folder: Where they are kept when the process ends; empty: nowhere.
+        disk_mb: Room for them there in MiB.
+    """
+
+    policy: Spec = "combined"
+    anchor: AnyPrompt = ()
+    memory_mb: int = 1024
+    folder: str | Path = ""
+    disk_mb: int = 8192
+
+    def __post_init__(self) -> None:
+        check_counts(memory_mb=(self.memory_mb, 1), disk_mb=(self.disk_mb, 1))
+
+
+def open_reuse(
+    settings: ReuseSettings,
+    anchor: tuple[int, ...],
+    model: str,
+    shape: KVShape,
+    deviations: Measure,
+) -> Reuse:
+    """What an engine needs, as it is set.
+
+    Args:
+        settings: The settings.
+        anchor: Tokens of the anchor.
+        model: The model's fingerprint.
+        shape: What a token's keys and values look like.
+        deviations: See `Reuse`.
+
+    Raises:
+        ConfigError: There is no such policy, or the folder cannot be used.
+    """
+    disk = None
+    if settings.folder:
+        made_for = f"{model}:{anchor}"
+        disk = DiskTier(Path(settings.folder), made_for, shape, settings.disk_mb * 2**20)
+    store = ChunkStore(settings.memory_mb * 2**20, disk)
+    return Reuse(store, policies.build(settings.policy), anchor, deviations)
+
+
 class Reuse:
     """What an engine needs to reuse chunks.
 
@@ -49,10 +107,18 @@ class Reuse:
         store: The chunks.
         policy: Which tokens are computed afresh.
         anchor: Tokens that chunks are computed behind; none: behind nothing.
+        deviations: Measures what the policy may ask for, of a prompt and its chunks.
     """
 
-    def __init__(self, store: ChunkStore, policy: RecomputePolicy, anchor: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        store: ChunkStore,
+        policy: RecomputePolicy,
+        anchor: tuple[int, ...],
+        deviations: Measure,
+    ) -> None:
         self.store, self.policy, self.anchor = store, policy, anchor
+        self.deviations = deviations
 
     def begin(self, sequence: Sequence, exact: int) -> Positions | None:
         """Lay out a sequence that holds nothing; positions to compute, or None where no chunk
@@ -71,12 +137,12 @@ class Reuse:
             chunks,
             prefix,
             question,
-            self.policy.needs_attention,
+            self.policy.evidence.attention,
             np.zeros(sequence.num_tokens, np.float32),
         )
         sequence.state["reuse"] = state
         if not state.is_probing:
-            state.picked = self.policy.pick(Passages(_runs(chunks)))
+            state.picked = self._picked(sequence, state)
         return self._lay_out(sequence, state)
 
     def advance(self, sequence: Sequence) -> bool:
@@ -85,9 +151,17 @@ class Reuse:
         if state is None or not state.is_probing:
             return False
         state.is_probing = False
-        state.picked = self.policy.pick(Passages(_runs(state.chunks), state.attention))
+        state.picked = self._picked(sequence, state)
         sequence.pending = self._lay_out(sequence, state)
         return True
+
+    def _picked(self, sequence: Sequence, state: Reused) -> Positions:
+        evidence, deviation = self.policy.evidence, None
+        if evidence.deviation:
+            deviation = self.deviations(sequence.tokens, state.chunks, evidence)
+        attention = state.attention if evidence.attention else None
+        runs = tuple(Run(chunk.position, chunk.end) for chunk in state.chunks)
+        return self.policy.pick(Passages(runs, attention, deviation))
 
     def _stored(self, sequence: Sequence, exact: int) -> tuple[Placed, ...]:
         found, at = [], 0
@@ -112,10 +186,6 @@ class Reuse:
         sequence.kv.lay_out(Layout(state.prefix, state.chunks, fresh))
         before = np.arange(sequence.kv.num_tokens, state.prefix, dtype=np.int32)
         return np.concatenate([before, fresh])
-
-
-def _runs(chunks: tuple[Placed, ...]) -> tuple[Run, ...]:
-    return tuple(Run(chunk.position, chunk.end) for chunk in chunks)
 
 
 def cut(sequence: Sequence, first: int, end: int) -> Segment:

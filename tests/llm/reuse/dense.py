@@ -95,6 +95,13 @@ class Dense:
         asked = [n for n, row in enumerate(rows) if row >= prompt.chunks[-1][1]]
         return looked[asked].sum(0)
 
+    def deviates(self, prompt: Prompt, anchor: list[int], layer: int, *, of_keys: bool) -> Tensor:
+        """Squared distance of each token's keys or values in a layer to those of a full prefill."""
+        full, which = self.empty(len(prompt.ids)), 0 if of_keys else 1
+        self.compute(prompt.ids, full, list(range(len(prompt.ids))))
+        stale = self.stale(prompt, anchor)[layer][which]
+        return (full[layer][which] - stale).square().sum((0, 2))
+
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.errors import ConfigError
-from chunkwise.llm.local import LLM
+from chunkwise.llm.local import LLM, ReuseSettings
 from chunkwise.llm.reuse import Passages, Run, policies
 from chunkwise.llm.sequence import Request, TokenSegment
 from chunkwise.types import SamplingParams
@@ -26,12 +26,15 @@ SOME: list[Any] = [
     {"name": "legolink", "tokens": 3},
     {"name": "question", "ratio": 0.3},
     {"name": "combined", "ratio": 0.3, "tokens": 1},
+    {"name": "cacheblend", "ratio": 0.3},
+    {"name": "cacheblend", "ratio": 0.3, "of": "keys"},
 ]
 EXACT: list[Any] = [
     "all",
     {"name": "legolink", "tokens": 100},
     {"name": "question", "ratio": 1.0},
     {"name": "combined", "ratio": 1.0},
+    {"name": "cacheblend", "ratio": 1.0},
 ]
 
 
@@ -57,7 +60,7 @@ def asked(seed: int, *, chunks: int = 3) -> tuple[Prompt, tuple[TokenSegment, ..
 
 def engine(folder: Path, policy: Any, **options: Any) -> LLM:
     more = {"dtype": "float32", "kernels": "reference", "kv_budget_mb": 16, **options}
-    return LLM(folder, reuse=policy, anchor=ANCHOR, **more)
+    return LLM(folder, reuse=ReuseSettings(policy, ANCHOR), **more)
 
 
 def answered(
@@ -102,12 +105,17 @@ def picked_by(policy: Any, prompt: Prompt, dense: Dense) -> set[int]:
     links = {first + n for first, end in prompt.chunks for n in range(policy.get("tokens", 0))}
     if policy["name"] == "legolink":
         return links
-    looked, count = dense.looks(prompt, ANCHOR), round(policy["ratio"] * len(tokens))
+    count = round(policy["ratio"] * len(tokens))
+    if policy["name"] == "cacheblend":
+        is_keys = policy.get("of") == "keys"
+        looked = dense.deviates(prompt, ANCHOR, policy.get("check_layer", 1), of_keys=is_keys)
+    else:
+        looked = dense.looks(prompt, ANCHOR)
 
     def most(some: set[int], count: int) -> set[int]:
         return set(sorted(some, key=lambda i: -float(looked[i]))[:count])
 
-    first = most(links, count // 4)
+    first = most(links, count // 4) if links else set()
     return first | most(set(tokens) - first, count - len(first))
 
 
@@ -179,8 +187,13 @@ def test_policies_pick_tokens_of_chunks_in_order(
         chunks.append(Run(at + gap, at + gap + size))
         at = chunks[-1].end
     policy = policies.build(name)
-    attention = np.random.default_rng(seed).random(at + 3, dtype=np.float32)
-    passages = Passages(tuple(chunks), attention if policy.needs_attention else None)
+    score = np.random.default_rng(seed).random(at + 3, dtype=np.float32)
+    asked = policy.evidence
+    passages = Passages(
+        tuple(chunks),
+        score if asked.attention else None,
+        score if asked.deviation else None,
+    )
     picked = policy.pick(passages)
     assert (np.diff(picked) > 0).all()
     assert set(picked.tolist()) <= set(passages.positions.tolist())
@@ -192,6 +205,9 @@ def test_policies_pick_tokens_of_chunks_in_order(
         ({"name": "question", "ratio": 1.5}, r"`ratio` must be in \[0, 1\], got 1.5"),
         ({"name": "combined", "tokens": -1}, "`tokens` must be at least 0, got -1"),
         ({"name": "legolink", "tokens": -1}, "`tokens` must be at least 0, got -1"),
+        ({"name": "cacheblend", "ratio": -0.1}, r"`ratio` must be in \[0, 1\], got -0.1"),
+        ({"name": "cacheblend", "of": "queries"}, "`of` must be values or keys, got 'queries'"),
+        ({"name": "cacheblend", "check_layer": -1}, "`check_layer` must be at least 0"),
         ("questoin", "Did you mean 'question'"),
     ],
 )
@@ -201,5 +217,5 @@ def test_wrong_options_are_named(spec: Any, message: str) -> None:
 
 
 def test_chunks_are_kept_with_a_policy_only(oracle: LLM) -> None:
-    with pytest.raises(ConfigError, match="name a recompute policy"):
+    with pytest.raises(ConfigError, match="give `ReuseSettings`"):
         oracle.admit([TokenSegment((1, 2, 3), "one")])

@@ -116,7 +116,13 @@ class Decoder:
 
     @torch.inference_mode()
     def forward(
-        self, token_ids: Tensor, plan: AttentionPlan, rotary: RotaryTable, tap: Tap | None = None
+        self,
+        token_ids: Tensor,
+        plan: AttentionPlan,
+        rotary: RotaryTable,
+        tap: Tap | None = None,
+        *,
+        depth: int | None = None,
     ) -> Tensor:
         """Compute the rows of one step; their keys and values go where the plan says.
 
@@ -125,6 +131,7 @@ class Decoder:
             plan: Who writes where and who sees what.
             rotary: Of at least as many positions as the plan names.
             tap: Sees q, k and v of each layer.
+            depth: Layers to run; None: all. Segments need no more layers than that.
 
         Returns:
             Hidden states after the last norm: `(rows, hidden_size)`.
@@ -134,7 +141,7 @@ class Decoder:
         residual = kernels.gather_rows(self.embedding, token_ids)
         x = kernels.rms_norm(residual, self.layers[0].input_norm, eps)
         after = [*(layer.input_norm for layer in self.layers[1:]), self.norm]
-        for i, (layer, norm) in enumerate(zip(self.layers, after, strict=True)):
+        for i, (layer, norm) in enumerate(list(zip(self.layers, after, strict=True))[:depth]):
             x = self._attention(i, layer, x, plan, rotary, tap)
             x, residual = kernels.add_rms_norm(x, residual, layer.mlp_norm, eps)
             x = kernels.gated_linear(x, layer.gate_up)

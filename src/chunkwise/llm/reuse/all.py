@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chunkwise.llm.reuse.base import Passages, Positions
+from chunkwise.llm.reuse.base import Evidence, Passages, Positions
 
 __all__ = ["RecomputeAll"]
 
@@ -16,7 +16,7 @@ __all__ = ["RecomputeAll"]
 class RecomputeAll:
     """See module."""
 
-    needs_attention = False
+    evidence = Evidence()
 
     def pick(self, passages: Passages) -> Positions:
         """See `RecomputePolicy.pick`."""

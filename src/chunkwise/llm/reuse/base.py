@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,23 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a policy wants to know of a prompt before it picks; measuring it costs.
+
+    Attributes:
+        attention: How much the question looks at each token.
+        deviation: How far the first layers' values or keys of chunks are from those that a full
+            prefill has; empty: not asked.
+        check_layer: The layer at which they are compared, from 0; up to it, all tokens of all
+            chunks are computed.
+    """
+
+    attention: bool = False
+    deviation: Literal["", "values", "keys"] = ""
+    check_layer: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Passages:
     """What a policy knows of a prompt.
 
@@ -28,10 +45,13 @@ class Passages:
         chunks: Where the reused chunks stand, in order, without overlap.
         attention: How much the question looks at each position of the prompt, a sum over its
             rows, heads and layers: `(num_tokens,)` float32; None unless the policy asks for it.
+        deviation: Squared distance of each token's values or keys in one layer to those of a full
+            prefill, 0 outside of chunks: `(num_tokens,)` float32; None unless asked for.
     """
 
     chunks: tuple[Run, ...]
     attention: NDArray[np.float32] | None = None
+    deviation: NDArray[np.float32] | None = None
 
     @property
     def positions(self) -> Positions:
@@ -44,13 +64,25 @@ class RecomputePolicy(Protocol):
     """Chooses tokens. A frozen dataclass whose fields are its options."""
 
     @property
-    def needs_attention(self) -> bool:
-        """Whether the question must be computed once over the chunks as they are."""
+    def evidence(self) -> Evidence:
+        """What must be measured before it can pick."""
         ...
 
     def pick(self, passages: Passages) -> Positions:
         """Positions of reused chunks that are computed afresh, rising."""
         ...
+
+
+def highest(positions: Positions, score: NDArray[np.float32], count: int) -> Positions:
+    """The positions of the `count` highest scores, rising; of equal ones the first.
+
+    Args:
+        positions: Which to choose from, rising.
+        score: Of all tokens of the prompt.
+        count: How many, at most.
+    """
+    order = np.argsort(-score[positions], kind="stable")
+    return np.sort(positions[order[:count]])
 
 
 policies: Registry[RecomputePolicy] = Registry("chunkwise.llm.reuse")

@@ -10,13 +10,11 @@ Measured: link tokens take a quarter of the budget at most. Of passages of nine 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
-from chunkwise.llm.reuse.base import Passages, Positions
+from chunkwise.llm.reuse.base import Evidence, Passages, Positions, highest
 
 __all__ = ["Combined"]
 
@@ -33,7 +31,7 @@ class Combined:
 
     ratio: float = 0.15
     tokens: int = 4
-    needs_attention = True
+    evidence = Evidence(attention=True)
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
@@ -46,17 +44,8 @@ class Combined:
         assert passages.attention is not None, "it was asked for"
         positions = passages.positions
         count = round(self.ratio * len(positions))
-        looked = passages.attention[positions]
-        is_link = np.zeros(len(positions), np.bool_)
-        for chunk in passages.chunks:
-            first = int(np.searchsorted(positions, chunk.first))
-            is_link[first : first + min(self.tokens, chunk.end - chunk.first)] = True
-        links = _most(np.where(is_link, looked, -np.inf), min(count // 4, int(is_link.sum())))
-        others = np.where(np.isin(np.arange(len(positions)), links), -np.inf, looked)
-        picked = np.concatenate([links, _most(others, count - len(links))])
-        return np.sort(positions[picked])
-
-
-def _most(score: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
-    """Indices of the `count` highest scores; of equal ones the first."""
-    return np.argsort(-score, kind="stable")[:count]
+        runs = [np.arange(c.first, min(c.first + self.tokens, c.end)) for c in passages.chunks]
+        links = np.concatenate([np.zeros(0, np.int32), *runs]).astype(np.int32)
+        first = highest(links, passages.attention, count // 4)
+        others = np.setdiff1d(positions, first)
+        return np.union1d(first, highest(others, passages.attention, count - len(first)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chunkwise.errors import ConfigError
-from chunkwise.llm.reuse.base import Passages, Positions
+from chunkwise.llm.reuse.base import Evidence, Passages, Positions
 
 __all__ = ["LegoLink"]
 
@@ -26,7 +26,7 @@ class LegoLink:
     """
 
     tokens: int = 4
-    needs_attention = False
+    evidence = Evidence()
 
     def __post_init__(self) -> None:
         if self.tokens < 0:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chunkwise.llm.reuse.base import Passages, Positions
+from chunkwise.llm.reuse.base import Evidence, Passages, Positions
 
 __all__ = ["NoRecompute"]
 
@@ -19,7 +19,7 @@ __all__ = ["NoRecompute"]
 class NoRecompute:
     """See module."""
 
-    needs_attention = False
+    evidence = Evidence()
 
     def pick(self, passages: Passages) -> Positions:
         """See `RecomputePolicy.pick`."""

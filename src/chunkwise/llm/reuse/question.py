@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from chunkwise.errors import ConfigError
-from chunkwise.llm.reuse.base import Passages, Positions
+from chunkwise.llm.reuse.base import Evidence, Passages, Positions, highest
 
 __all__ = ["ByQuestion"]
 
@@ -30,7 +28,7 @@ class ByQuestion:
     """
 
     ratio: float = 0.15
-    needs_attention = True
+    evidence = Evidence(attention=True)
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
@@ -40,6 +38,4 @@ class ByQuestion:
         """See `RecomputePolicy.pick`."""
         assert passages.attention is not None, "it was asked for"
         positions = passages.positions
-        count = round(self.ratio * len(positions))
-        order = np.argsort(-passages.attention[positions], kind="stable")
-        return np.sort(positions[order[:count]])
+        return highest(positions, passages.attention, round(self.ratio * len(positions)))
