@@ -132,6 +132,17 @@ class Settings:
     scheduler: Spec = _setting(
         "stall_free", "Who computes how much in a step of a local model.", room="scheduling"
     )
+    reuse: Spec = _setting(
+        "",
+        "Recompute policy of a local model: it then reads each chunk once, keeps its keys and "
+        "values, and answers approximately from these. Empty: prompts are computed in full.",
+        room="reuse",
+    )
+    chunk_memory_mb: int = _setting(
+        1024, "Memory for chunks that a local model has read.", unit="MiB"
+    )
+    chunk_folder: str = _setting("", "Where these are kept when the process ends; empty: nowhere.")
+    chunk_disk_mb: int = _setting(8192, "Room for them there.", unit="MiB")
     workers: int = _setting(2, "Processes that parse documents.", unit="processes")
     parse_timeout_s: float = _setting(120.0, "Longest time for parsing a file.", unit="seconds")
     parse_memory_mb: int = _setting(2048, "Most memory for parsing a file.", unit="MiB")
@@ -161,6 +172,8 @@ _LOWEST = {
     "kv_budget_mb": 0,
     "token_budget": 1,
     "max_sequences": 1,
+    "chunk_memory_mb": 1,
+    "chunk_disk_mb": 1,
     "workers": 1,
     "parse_timeout_s": 0.1,
     "parse_memory_mb": 256,

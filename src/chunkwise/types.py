@@ -200,7 +200,8 @@ class Answer:
         found: Whether the documents answer the question.
         confidence: In [0, 1]; comparable within one answerer only. None: unknown.
         usage: Counts: `passages`, `prompt_tokens`, `completion_tokens`, `dropped_citations` ...
-        fidelity: How the answer was made: `{"kind": "verbatim" | "generated", ...}`.
+        fidelity: How the answer was made: `{"kind": "verbatim" | "generated", ...}`; with
+            `"prompt": "approximate"` where passages were read earlier, each alone.
         timings_ms: Milliseconds per stage.
     """
 

@@ -53,6 +53,26 @@ def test_a_second_question_reads_the_system_text_from_the_cache(corpus: chunkwis
     assert 0 < other.usage["cached_tokens"] < other.usage["prompt_tokens"]
 
 
+def test_passages_are_read_once_where_it_is_asked_for(
+    corpus: chunkwise.Corpus, tmp_path: Path
+) -> None:
+    exact = corpus.ask("What did the battery cost?")
+    assert "prompt" not in exact.fidelity
+    options = {"model": corpus.settings.model, "reuse": "combined", "max_tokens": 8}
+    options |= {"kernels": "reference", "dtype": "float32", "chunk_folder": str(tmp_path / "kv")}
+    for _ in range(2):  # the second one reads them from disk
+        with chunkwise.open(tmp_path / "corpus", **BASE, **options) as again:
+            answer = again.ask("What did the battery cost?")
+            llm = again.parts.model
+            assert isinstance(llm, LLM)
+        assert answer.fidelity["prompt"] == "approximate"
+        assert 0 < answer.usage["reused_tokens"] < answer.usage["prompt_tokens"]
+    files = list((tmp_path / "kv").rglob("*.kv"))
+    assert len(files) == answer.usage["passages"]
+    assert llm.engine.reuse is not None
+    assert llm.engine.reuse.store.used_bytes > 0
+
+
 def test_passages_keep_their_content_ids_in_tokens(corpus: chunkwise.Corpus) -> None:
     hits = corpus.search("battery")
     llm = corpus.parts.model

@@ -147,7 +147,9 @@ class LLM:
         taken: list[Request | Output] = []
         for prompt, sampled in zip(asked, params, strict=True):
             try:
-                taken.append(self._request(self.segments(prompt), sampled))
+                segments = self.segments(prompt)
+                self._keep(segments)
+                taken.append(self._request(segments, sampled))
             except RequestError as exc:
                 if len(asked) == 1:
                     raise
@@ -162,10 +164,12 @@ class LLM:
             RequestError: The prompt cannot be answered as asked, or `n` is above 1.
         """
         params = SamplingParams() if sampling is None else sampling
-        request = self._request(self.segments(prompt), params)
+        segments = self.segments(prompt)
+        request = self._request(segments, params)
         if params.n != 1:
             raise RequestError(f"A stream has one completion, got n={params.n!r}; use `generate`.")
         reason, usage = None, dict[str, int]()
+        self._keep(segments)
         try:
             self._add(request)
             for update in self.updates(request.id):
@@ -229,6 +233,11 @@ class LLM:
             request.admits = chunk.content_id
             requests.append(request)
         self._outputs(list(requests))
+
+    def _keep(self, segments: tuple[TokenSegment, ...]) -> None:
+        """Compute chunks of a prompt that are not stored, where chunks are reused."""
+        if self.engine.reuse is not None:
+            self.admit(segments)
 
     def add(
         self,

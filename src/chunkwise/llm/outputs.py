@@ -65,7 +65,8 @@ class Output:
         request_id: Whose it is.
         completions: One for each of `n`, by index.
         usage: `prompt_tokens`, `cached_tokens` (of the prompt, not computed again),
-            `completion_tokens` (of all completions).
+            `completion_tokens` (of all completions); where chunks were reused, and the output is
+            approximate, `reused_tokens` of the prompt.
         timings_ms: `queue` until the first step with it, `first_token` and `total` since arrival.
         prompt_logprobs: One entry for each token of the prompt from the first one asked for.
     """

@@ -182,6 +182,7 @@ class Reuse:
             is_fresh[chunk.position : chunk.end] = False
         is_fresh[state.picked] = True
         fresh = np.flatnonzero(is_fresh).astype(np.int32)
+        sequence.num_reused_tokens = sequence.num_tokens - state.prefix - len(fresh)
         assert isinstance(sequence.kv, PatchedKV), "made for reuse"
         sequence.kv.lay_out(Layout(state.prefix, state.chunks, fresh))
         before = np.arange(sequence.kv.num_tokens, state.prefix, dtype=np.int32)

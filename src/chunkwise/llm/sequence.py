@@ -89,6 +89,8 @@ class Sequence:
         pending: Positions to compute, rising: `(num_pending,)` int32.
         kv: What it holds of the KV segments.
         num_cached_tokens: Positions that a shared prefix gave at first admission.
+        num_reused_tokens: Positions whose KV is that of a chunk computed elsewhere; with any, the
+            completion is approximate.
         preemptions: How often it lost its memory.
         finish_reason: Why it ended, or None.
         error: What went wrong, where `finish_reason` is `error`.
@@ -103,6 +105,7 @@ class Sequence:
     pending: NDArray[np.int32]
     kv: SequenceKV
     num_cached_tokens: int = 0
+    num_reused_tokens: int = 0
     preemptions: int = 0
     finish_reason: FinishReason | None = None
     error: str = ""

@@ -101,6 +101,8 @@ class Tracked:
             "cached_tokens": first.num_cached_tokens,
             "completion_tokens": sum(len(c.token_ids) for c in self.completions),
         }
+        if first.num_reused_tokens:
+            usage["reused_tokens"] = first.num_reused_tokens
         marks = {
             "queue": self.started,
             "first_token": self.first_token,

@@ -24,15 +24,20 @@ from chunkwise.rag.selection import Selector, selectors
 from chunkwise.rag.sentences import segmenters
 from chunkwise.registry import Spec, spec_name
 from chunkwise.types import (
+    Chunk,
     Embedder,
+    Hit,
     LanguageModel,
     SamplingParams,
     ScoringModel,
     Segmenter,
+    Span,
     TokenCounter,
+    content_id,
 )
 
 if TYPE_CHECKING:
+    from chunkwise.llm.local import ReuseSettings
     from chunkwise.rag.answering.reading import SpanReader
     from chunkwise.store import Store
 
@@ -136,7 +141,17 @@ class Parts:
             token_budget=s.token_budget,
             max_sequences=s.max_sequences,
             policy=s.scheduler,
+            reuse=self._reuse() if s.reuse else None,
         )
+
+    def _reuse(self) -> ReuseSettings:
+        """How chunks are reused; they are computed behind what stands before a first passage."""
+        from chunkwise.llm.local import ReuseSettings
+
+        s, text = self.settings, "A passage."
+        hit = Hit(Chunk(content_id(text), text, Span(0, len(text)), 0), 0.0, "document.txt")
+        sizes = {"memory_mb": s.chunk_memory_mb, "disk_mb": s.chunk_disk_mb}
+        return ReuseSettings(s.reuse, answer_prompt("?", [hit]), folder=s.chunk_folder, **sizes)
 
     @functools.cached_property
     def reader(self) -> SpanReader:

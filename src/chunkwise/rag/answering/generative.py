@@ -82,7 +82,7 @@ class GenerativeAnswerer:
         """See `Answerer.stream`. Without hits the model is not asked."""
         if not hits:
             yield NOT_FOUND_TEXT
-            yield self._missing({"passages": 0}, {})
+            yield _with(self._missing(), {"passages": 0}, {})
             return
         started = time.perf_counter()
         said: list[str] = []
@@ -92,7 +92,7 @@ class GenerativeAnswerer:
         text = _THOUGHT.sub("", "".join(said), count=1).strip()
         if not text or _is_not_found(text, self.not_found):
             yield NOT_FOUND_TEXT
-            yield self._missing(usage, timings)
+            yield _with(self._missing(), usage, timings)
             return
         started = time.perf_counter()
         answer = self._checked(query.text, text.replace(self.not_found, "").strip(), hits)
@@ -115,14 +115,9 @@ class GenerativeAnswerer:
             if close is not None:  # a generator: closing it cancels the request
                 close()
 
-    def _missing(self, usage: Mapping[str, int], timings: Mapping[str, float]) -> Answer:
+    def _missing(self) -> Answer:
         return Answer(
-            NOT_FOUND_TEXT,
-            found=False,
-            confidence=0.0,
-            usage=usage,
-            fidelity=self._fidelity("none", 0, 0),
-            timings_ms=timings,
+            NOT_FOUND_TEXT, found=False, confidence=0.0, fidelity=self._fidelity("none", 0, 0)
         )
 
     def _fidelity(self, kind: str, cited: int, statements: int) -> dict[str, object]:
@@ -312,4 +307,8 @@ def _may_be(text: str, marker: str) -> bool:
 
 
 def _with(answer: Answer, usage: Mapping[str, int], timings: Mapping[str, float]) -> Answer:
-    return dataclasses.replace(answer, usage={**usage, **answer.usage}, timings_ms=timings)
+    fidelity = {**answer.fidelity}
+    if usage.get("reused_tokens"):
+        fidelity["prompt"] = "approximate"
+    counts = {**usage, **answer.usage}
+    return dataclasses.replace(answer, usage=counts, fidelity=fidelity, timings_ms=timings)

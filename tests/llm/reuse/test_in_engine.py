@@ -1,0 +1,128 @@
+"""Reuse in a busy engine: little memory, cancelling, several completions, other processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chunkwise.errors import ConfigError
+from chunkwise.llm.local import LLM, ReuseSettings
+from chunkwise.llm.sequence import TokenSegment
+from chunkwise.types import SamplingParams
+from tests.llm.engines import greedy
+from tests.llm.reuse.test_policies import ANCHOR, asked
+
+QUESTION = {"name": "question", "ratio": 0.3}
+
+
+def engine(model: Path, *, tokens: int = 4096, **settings: Any) -> LLM:
+    """An engine whose KV budget holds so many tokens."""
+    given: dict[str, Any] = {"policy": QUESTION, "anchor": ANCHOR, **settings}
+    llm = LLM(
+        model, dtype="float32", kernels="reference", kv_budget_mb=1, reuse=ReuseSettings(**given)
+    )
+    llm.engine.pool.budget_bytes = tokens * llm.engine.pool.shape.bytes_per_token
+    llm.engine.max_tokens = min(llm.engine.context, tokens)
+    return llm
+
+
+def complete(llm: LLM, prompts: list[tuple[TokenSegment, ...]], n: int = 12) -> list[list[int]]:
+    for pieces in prompts:
+        llm._keep(pieces)
+    outputs = llm._outputs([llm._request(pieces, greedy(n)) for pieces in prompts])
+    assert not any(output.completions[0].error for output in outputs)
+    return [output.token_ids for output in outputs]
+
+
+def check_nothing_is_held(llm: LLM) -> None:
+    llm.engine.pool.check([])
+    assert llm.engine.reuse is not None
+    assert not any(e.segment.refs for e in llm.engine.reuse.store._entries.values())
+
+
+def test_little_memory_changes_no_token(tiny_llama: Path) -> None:
+    prompts = [asked(seed)[1] for seed in range(8)]
+    plenty, little = engine(tiny_llama), engine(tiny_llama, tokens=120)
+    wanted = complete(plenty, prompts)
+    assert not plenty.engine.queues.preemptions
+    assert complete(little, prompts) == wanted
+    assert little.engine.queues.preemptions, "there was room for all"
+    check_nothing_is_held(plenty)
+    check_nothing_is_held(little)
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_what_is_cancelled_holds_nothing(steps: int, tiny_llama: Path) -> None:
+    llm = engine(tiny_llama)
+    pieces = asked(1)[1]
+    llm._keep(pieces)
+    request = llm._request(pieces, greedy(12))
+    llm._add(request)
+    for _ in range(steps):
+        llm.step()
+    llm.close_request(request.id)
+    check_nothing_is_held(llm)
+    assert complete(llm, [pieces]) == complete(engine(tiny_llama), [pieces])
+
+
+def test_several_completions_share_the_prompt(tiny_llama: Path) -> None:
+    llm, pieces = engine(tiny_llama), asked(2)[1]
+    (one,) = complete(llm, [pieces])
+    several = llm._run(llm._request(pieces, greedy(12, n=3)))
+    assert [completion.token_ids for completion in several.completions] == [one] * 3
+    check_nothing_is_held(llm)
+
+
+def test_the_output_says_that_it_is_approximate(tiny_llama: Path) -> None:
+    llm = engine(tiny_llama, policy={"name": "legolink", "tokens": 2})
+    prompt, pieces = asked(3)
+    complete(llm, [pieces])
+    usage = llm._run(llm._request(pieces, greedy(2))).usage
+    assert usage["reused_tokens"] == sum(end - first - 2 for first, end in prompt.chunks)
+    assert usage["prompt_tokens"] == len(prompt.ids)
+    scored = llm._request(pieces, SamplingParams(max_tokens=1, prompt_logprobs=0))
+    assert "reused_tokens" not in llm._run(scored).usage, "log-probabilities must be exact"
+
+
+def test_without_room_for_chunks_prompts_are_computed_in_full(
+    tiny_llama: Path, oracle: LLM
+) -> None:
+    llm = engine(tiny_llama)
+    assert llm.engine.reuse is not None
+    llm.engine.reuse.store.budget_bytes = 1
+    prompt, pieces = asked(4)
+    llm._keep(pieces)
+    output = llm._run(llm._request(pieces, greedy(8)))
+    assert "reused_tokens" not in output.usage
+    assert output.token_ids == oracle.generate([prompt.ids], greedy(8))[0].token_ids
+
+
+def test_another_engine_finds_what_is_on_disk(tiny_llama: Path, tmp_path: Path) -> None:
+    pieces = asked(5)[1]
+    first = engine(tiny_llama, folder=tmp_path)
+    wanted = complete(first, [pieces])
+    second = engine(tiny_llama, folder=tmp_path)
+    assert complete(second, [pieces]) == wanted
+    rows = sum(len(piece.token_ids) for piece in pieces)
+    assert second.engine.num_rows < rows + 2 * 12, "chunks were computed again"
+    for path in tmp_path.rglob("*.kv"):
+        path.write_bytes(path.read_bytes()[:5000])
+    third = engine(tiny_llama, folder=tmp_path)
+    assert complete(third, [pieces]) == wanted
+    assert third.engine.num_rows > second.engine.num_rows
+
+
+def test_another_anchor_does_not_find_them(tiny_llama: Path, tmp_path: Path) -> None:
+    pieces = asked(5)[1]
+    complete(engine(tiny_llama, folder=tmp_path), [pieces])
+    other = engine(tiny_llama, folder=tmp_path, anchor=[3, 4])
+    complete(other, [pieces])
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["memory_mb", "disk_mb"])
+def test_wrong_sizes_are_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        ReuseSettings(**{name: 0})  # type: ignore[arg-type]
