@@ -209,7 +209,8 @@ class LLM:
         return found
 
     def admit(self, chunks: Items[TokenSegment]) -> None:
-        """Compute the KV of chunks that are not stored yet, each behind the anchor.
+        """Compute the KV of chunks that are not stored yet, each behind the anchor; of those that
+        there is room for.
 
         Args:
             chunks: With their content ids, as `segments` gives them.
@@ -224,7 +225,10 @@ class LLM:
         missing: dict[str, TokenSegment] = {}
         for chunk in chunks:
             ids = np.array(chunk.token_ids, dtype=np.int32)
-            if chunk.content_id is not None and reuse.store.get(chunk.content_id, ids) is None:
+            size = len(ids) * self.engine.pool.shape.bytes_per_token
+            if chunk.content_id is None or reuse.store.get(chunk.content_id, ids) is not None:
+                continue
+            if reuse.store.has_room(size):
                 missing[chunk.content_id] = chunk
         requests = []
         for chunk in missing.values():
@@ -378,6 +382,11 @@ class LLM:
         )
 
     def _reuse(self, settings: ReuseSettings, runner: Runner, shape: KVShape) -> Reuse:
+        if any(self.config.windows):
+            raise ConfigError(
+                f"{self.path.name} has a sliding window: what a token sees depends on its place, "
+                "so chunks cannot be reused. Leave `reuse` out."
+            )
         segments = self.segments(settings.anchor) if settings.anchor else ()
         before = itertools.takewhile(lambda segment: segment.content_id is None, segments)
         anchor = tuple(itertools.chain(*(segment.token_ids for segment in before)))

@@ -9,6 +9,7 @@ import pytest
 
 from chunkwise.errors import ConfigError
 from chunkwise.llm.local import LLM, ReuseSettings
+from chunkwise.llm.models.fake import write_fake
 from chunkwise.llm.sequence import TokenSegment
 from chunkwise.types import SamplingParams
 from tests.llm.engines import greedy
@@ -94,6 +95,7 @@ def test_without_room_for_chunks_prompts_are_computed_in_full(
     llm.engine.reuse.store.budget_bytes = 1
     prompt, pieces = asked(4)
     llm._keep(pieces)
+    assert not llm.engine.num_rows, "computed although it cannot be kept"
     output = llm._run(llm._request(pieces, greedy(8)))
     assert "reused_tokens" not in output.usage
     assert output.token_ids == oracle.generate([prompt.ids], greedy(8))[0].token_ids
@@ -120,6 +122,12 @@ def test_another_anchor_does_not_find_them(tiny_llama: Path, tmp_path: Path) -> 
     other = engine(tiny_llama, folder=tmp_path, anchor=[3, 4])
     complete(other, [pieces])
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_model_with_a_sliding_window_is_refused(tmp_path: Path) -> None:
+    folder = write_fake("tiny-mistral", tmp_path, dtype="float32")
+    with pytest.raises(ConfigError, match="sliding window"):
+        engine(folder)
 
 
 @pytest.mark.parametrize("name", ["memory_mb", "disk_mb"])

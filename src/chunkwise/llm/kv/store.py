@@ -70,6 +70,11 @@ class ChunkStore:
             self.disk.save(content_id, segment)
         return self._keep(content_id, segment)
 
+    def has_room(self, nbytes: int) -> bool:
+        """Whether a chunk of so many bytes could be kept in memory now."""
+        held = sum(e.segment.nbytes for e in self._entries.values() if e.segment.refs)
+        return held + nbytes <= self.budget_bytes
+
     def drop(self, content_id: str) -> bool:
         """Forget a chunk; whether it was there. Those who hold it keep it until they end."""
         entry = self._entries.pop(content_id, None)
@@ -94,16 +99,12 @@ class ChunkStore:
         segment.refs -= 1
 
     def _make_room(self, nbytes: int) -> bool:
-        free = sorted(
-            (entry for entry in self._entries.values() if not entry.segment.refs),
-            key=lambda entry: entry.last_used,
-        )
-        gain = sum(entry.segment.nbytes for entry in free)
-        if self.used_bytes + nbytes - gain > self.budget_bytes:
+        if not self.has_room(nbytes):
             return False
-        for entry in free:
+        for entry in sorted(self._entries.values(), key=lambda entry: entry.last_used):
             if self.used_bytes + nbytes <= self.budget_bytes:
                 break
-            del self._entries[entry.content_id]
-            self.used_bytes -= entry.segment.nbytes
+            if not entry.segment.refs:
+                del self._entries[entry.content_id]
+                self.used_bytes -= entry.segment.nbytes
         return True
