@@ -142,7 +142,7 @@ class Settings:
         1024, "Memory for chunks that a local model has read.", unit="MiB"
     )
     chunk_folder: str = _setting("", "Where these are kept when the process ends; empty: nowhere.")
-    chunk_disk_mb: int = _setting(8192, "Room for them there.", unit="MiB")
+    chunk_disk_mb: int = _setting(8192, "Room for them there; 0: they are not kept.", unit="MiB")
     workers: int = _setting(2, "Processes that parse documents.", unit="processes")
     parse_timeout_s: float = _setting(120.0, "Longest time for parsing a file.", unit="seconds")
     parse_memory_mb: int = _setting(2048, "Most memory for parsing a file.", unit="MiB")
@@ -173,7 +173,7 @@ _LOWEST = {
     "token_budget": 1,
     "max_sequences": 1,
     "chunk_memory_mb": 1,
-    "chunk_disk_mb": 1,
+    "chunk_disk_mb": 0,
     "workers": 1,
     "parse_timeout_s": 0.1,
     "parse_memory_mb": 256,

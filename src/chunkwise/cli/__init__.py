@@ -32,10 +32,18 @@ def main() -> None:
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        from chunkwise.cli import documents, evaluation, inspection, models, questions, training
+        from chunkwise.cli import (
+            caching,
+            documents,
+            evaluation,
+            inspection,
+            models,
+            questions,
+            training,
+        )
         from chunkwise.cli.app import app
 
-        commands = (documents, evaluation, inspection, models, questions, training)
+        commands = caching, documents, evaluation, inspection, models, questions, training
         assert all(commands), "imported for their commands"
         app()
     except ChunkwiseError as exc:

@@ -208,12 +208,15 @@ class LLM:
         found: NDArray[np.float32] = request.logits[: self.tokenizer.vocab_size].cpu().numpy()
         return found
 
-    def admit(self, chunks: Items[TokenSegment]) -> None:
+    def admit(self, chunks: Items[TokenSegment]) -> int:
         """Compute the KV of chunks that are not stored yet, each behind the anchor; of those that
         there is room for.
 
         Args:
-            chunks: With their content ids, as `segments` gives them.
+            chunks: With their content ids, as `segments` gives them; others are passed over.
+
+        Returns:
+            How many were computed.
 
         Raises:
             ConfigError: The model was made without `reuse`.
@@ -226,7 +229,7 @@ class LLM:
         for chunk in chunks:
             ids = np.array(chunk.token_ids, dtype=np.int32)
             size = len(ids) * self.engine.pool.shape.bytes_per_token
-            if chunk.content_id is None or reuse.store.get(chunk.content_id, ids) is not None:
+            if chunk.content_id is None or reuse.store.has(chunk.content_id, ids):
                 continue
             if reuse.store.has_room(size):
                 missing[chunk.content_id] = chunk
@@ -237,6 +240,7 @@ class LLM:
             request.admits = chunk.content_id
             requests.append(request)
         self._outputs(list(requests))
+        return len(requests)
 
     def _keep(self, segments: tuple[TokenSegment, ...]) -> None:
         """Compute chunks of a prompt that are not stored, where chunks are reused."""

@@ -60,7 +60,7 @@ class ReuseSettings:
             it is what stands before the first chunk.
         memory_mb: Memory for chunks in MiB.
         folder: Where they are kept when the process ends; empty: nowhere.
-        disk_mb: Room for them there in MiB.
+        disk_mb: Room for them there in MiB; 0: they are not kept.
     """
 
     policy: Spec = "combined"
@@ -70,7 +70,7 @@ class ReuseSettings:
     disk_mb: int = 8192
 
     def __post_init__(self) -> None:
-        check_counts(memory_mb=(self.memory_mb, 1), disk_mb=(self.disk_mb, 1))
+        check_counts(memory_mb=(self.memory_mb, 1), disk_mb=(self.disk_mb, 0))
 
 
 def open_reuse(
@@ -93,7 +93,7 @@ def open_reuse(
         ConfigError: There is no such policy, or the folder cannot be used.
     """
     disk = None
-    if settings.folder:
+    if settings.folder and settings.disk_mb:
         made_for = f"{model}:{anchor}"
         disk = DiskTier(Path(settings.folder), made_for, shape, settings.disk_mb * 2**20)
     store = ChunkStore(settings.memory_mb * 2**20, disk)

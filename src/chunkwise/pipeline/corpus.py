@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DEFAULT_FOLDER = ".chunkwise"
+CHUNK_FOLDER = "kv"
 RECIPE_KEY = "recipe"
 _MIN_DEAD_VECTORS = 1000  # fewer are not worth rewriting a file
 
@@ -52,7 +53,7 @@ class Corpus:
         self.resolved = config.load(
             self.folder, recipe=self._stored_recipe(), arguments=self._arguments
         )
-        self.parts = Parts(self.resolved.settings)
+        self.parts = Parts(self.resolved.settings, self.folder / CHUNK_FOLDER)
 
     @property
     def settings(self) -> config.Settings:
@@ -226,6 +227,28 @@ class Corpus:
         query = self._query(question, paths, metadata)
         return self._ask.stream(query, history)
 
+    def warm(
+        self,
+        *,
+        paths: Iterable[str] = (),
+        progress: Callable[[Progress], None] | None = None,
+    ) -> int:
+        """Let the local model read all chunks that it has not kept; returns how many it read.
+
+        It goes on where it was stopped. Needs the setting `reuse`.
+
+        Args:
+            paths: Glob patterns over document names.
+            progress: Called after some chunks, with the document they are of.
+
+        Raises:
+            ConfigError: No local model is set, or `reuse` is not.
+        """
+        from chunkwise.pipeline.warming import warm
+
+        found = self.documents(Filter(tuple(paths)))
+        return warm(self.parts, self.store, found, progress)
+
     def stats(self) -> Stats:
         """How much there is of what, and bytes on disk."""
         return self.store.stats()
@@ -316,10 +339,16 @@ class Corpus:
         return {key: recipe[key] for key in ("embedder", "context_tokens")}
 
     def _tidy(self) -> None:
-        """Rewrite vector files when many of their rows are dead."""
+        """Rewrite vector files when many of their rows are dead; drop what a model has kept of
+        chunks that are in no document any more."""
         stats = self.store.stats()
         if stats.dead_vectors > max(_MIN_DEAD_VECTORS, stats.vectors // 2):
             self.store.compact()
+        own = self.folder / CHUNK_FOLDER
+        if own.is_dir():
+            from chunkwise.llm.kv.disk import drop_others
+
+            drop_others(own, self.store.content_ids())
 
     def _remember_recipe(self) -> None:
         """The first `add` fixes the recipe of the corpus; a later one may change how it cuts."""

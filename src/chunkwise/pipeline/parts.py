@@ -6,6 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from chunkwise import config
@@ -43,10 +44,17 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """Algorithms for one corpus. Nothing is imported or loaded before it is asked for."""
+    """Algorithms for one corpus. Nothing is imported or loaded before it is asked for.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: The settings in force.
+        chunk_folder: Where a local model's chunks are kept if no setting names a folder; None:
+            nowhere.
+    """
+
+    def __init__(self, settings: Settings, chunk_folder: Path | None = None) -> None:
         self.settings = settings
+        self.chunk_folder = Path(settings.chunk_folder) if settings.chunk_folder else chunk_folder
 
     @functools.cached_property
     def counter(self) -> TokenCounter:
@@ -151,7 +159,8 @@ class Parts:
         s, text = self.settings, "A passage."
         hit = Hit(Chunk(content_id(text), text, Span(0, len(text)), 0), 0.0, "document.txt")
         sizes = {"memory_mb": s.chunk_memory_mb, "disk_mb": s.chunk_disk_mb}
-        return ReuseSettings(s.reuse, answer_prompt("?", [hit]), folder=s.chunk_folder, **sizes)
+        anchor = answer_prompt("?", [hit])
+        return ReuseSettings(s.reuse, anchor, folder=self.chunk_folder or "", **sizes)
 
     @functools.cached_property
     def reader(self) -> SpanReader:

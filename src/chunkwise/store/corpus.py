@@ -228,6 +228,12 @@ class Store:
         with self.snapshot():
             return reading.chunks_of(self._connection, name)
 
+    def content_ids(self) -> list[str]:
+        """The content ids of all chunks."""
+        with self.snapshot():
+            rows = self._connection.execute("SELECT key FROM content").fetchall()
+        return [key.hex() for (key,) in rows]
+
     def missing_vectors(self, embed_ids: Collection[str], fingerprint: str) -> set[str]:
         """Those embed ids that have no vector of the embedder."""
         with self.snapshot():

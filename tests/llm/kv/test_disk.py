@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from chunkwise.errors import ConfigError
-from chunkwise.llm.kv.disk import DiskTier
+from chunkwise.llm.kv.disk import DiskTier, drop_others, stats, verify
 from chunkwise.llm.kv.memory import KVShape, Segment
 from chunkwise.llm.kv.store import ChunkStore
 
@@ -50,7 +50,7 @@ def test_what_was_saved_is_loaded(dtype: torch.dtype, tmp_path: Path) -> None:
     found = DiskTier(tmp_path, "model", shape, 2**20).load("one", made.token_ids)
     assert same(found, made)
     assert disk.load("two", made.token_ids) is None
-    assert disk.stats().chunks == 1
+    assert stats(tmp_path)[0][:2] == ("model", 1)
 
 
 def test_another_model_or_anchor_finds_nothing(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_file_cut_short_is_noticed(size: int, tmp_path: Path) -> None:
     disk.save("one", made)
     os.truncate(only_file(disk), size)
     assert disk.load("one", made.token_ids) is None
-    assert disk.stats().chunks == 0
+    assert not stats(tmp_path)
 
 
 def test_other_tokens_under_the_same_id_are_not_used(tmp_path: Path) -> None:
@@ -93,13 +93,18 @@ def test_verify_removes_what_is_damaged(tmp_path: Path) -> None:
         disk.save(str(seed), segment(seed))
     path = sorted(disk.folder.glob("*.kv"))[1]
     path.write_bytes(path.read_bytes()[:-5000])
-    whole, problems = disk.verify()
+    whole, problems = verify(tmp_path)
     assert whole == 2
     assert len(problems) == 1
     assert path.name in problems[0]
-    assert disk.stats().chunks == 2
-    assert disk.clear() == 2
-    assert disk.stats() == (type(disk.stats()))(0, 0, 2**20)
+    assert stats(tmp_path)[0].chunks == 2
+    left = next(str(seed) for seed in range(3) if disk.has(str(seed)))
+    assert drop_others(tmp_path, [left, "unknown"]) == 1
+    assert [disk.has(str(seed)) for seed in range(3)].count(True) == 1
+    assert disk.has(left)
+    assert drop_others(tmp_path, []) == 1
+    assert stats(tmp_path) == verify(tmp_path)[1] == []
+    assert stats(tmp_path / "none") == []
 
 
 def test_the_budget_is_kept_and_what_was_used_longest_ago_goes(tmp_path: Path) -> None:
@@ -112,7 +117,7 @@ def test_the_budget_is_kept_and_what_was_used_longest_ago_goes(tmp_path: Path) -
     assert disk.load("0", made[0].token_ids) is not None  # used now
     assert disk.save("3", made[3])
     assert [disk.load(str(i), made[i].token_ids) is not None for i in range(4)] == [1, 0, 1, 1]
-    assert disk.stats().nbytes <= 3 * size
+    assert stats(tmp_path)[0].nbytes <= 3 * size
     assert not tier(tmp_path / "small", budget=100).save("0", made[0])
 
 
@@ -156,9 +161,9 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_bad(tmp_path: P
         child.kill()
         child.wait()
         child.stdout.close()
-    disk = tier(tmp_path, budget=2**30)
-    assert disk.stats().chunks > 0
-    assert disk.verify() == (disk.stats().chunks, [])
+    found = stats(tmp_path)[0].chunks
+    assert found > 0
+    assert verify(tmp_path) == (found, [])
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

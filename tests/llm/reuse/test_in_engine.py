@@ -101,8 +101,10 @@ def test_without_room_for_chunks_prompts_are_computed_in_full(
     assert output.token_ids == oracle.generate([prompt.ids], greedy(8))[0].token_ids
 
 
-def test_another_engine_finds_what_is_on_disk(tiny_llama: Path, tmp_path: Path) -> None:
-    pieces = asked(5)[1]
+def test_another_engine_finds_what_is_on_disk(
+    tiny_llama: Path, tmp_path: Path, oracle: LLM
+) -> None:
+    prompt, pieces = asked(5)
     first = engine(tiny_llama, folder=tmp_path)
     wanted = complete(first, [pieces])
     second = engine(tiny_llama, folder=tmp_path)
@@ -112,8 +114,9 @@ def test_another_engine_finds_what_is_on_disk(tiny_llama: Path, tmp_path: Path) 
     for path in tmp_path.rglob("*.kv"):
         path.write_bytes(path.read_bytes()[:5000])
     third = engine(tiny_llama, folder=tmp_path)
-    assert complete(third, [pieces]) == wanted
-    assert third.engine.num_rows > second.engine.num_rows
+    full = oracle.generate([prompt.ids], greedy(12))[0].token_ids
+    assert complete(third, [pieces]) == [full], "what is damaged is computed in its prompt"
+    assert complete(third, [pieces]) == wanted, "and alone, for the next one"
 
 
 def test_another_anchor_does_not_find_them(tiny_llama: Path, tmp_path: Path) -> None:
@@ -133,4 +136,4 @@ def test_a_model_with_a_sliding_window_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["memory_mb", "disk_mb"])
 def test_wrong_sizes_are_named(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
-        ReuseSettings(**{name: 0})  # type: ignore[arg-type]
+        ReuseSettings(**{name: -1})  # type: ignore[arg-type]

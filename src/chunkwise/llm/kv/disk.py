@@ -16,10 +16,9 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,19 +39,62 @@ class _Unusable(Exception):
     """Why a file cannot be used."""
 
 
-@dataclass(frozen=True, slots=True)
-class DiskStats:
+class DiskStats(NamedTuple):
     """What is on disk for one model and anchor.
 
     Attributes:
+        made_for: The model and its number type.
         chunks: Files.
         nbytes: Bytes of all.
-        budget_bytes: Most bytes.
     """
 
+    made_for: str
     chunks: int
     nbytes: int
-    budget_bytes: int
+
+
+def stats(root: Path) -> list[DiskStats]:
+    """What a folder holds, by model and anchor."""
+    found = []
+    for folder in _folders(root):
+        files = list(_files(folder))
+        if files:
+            try:
+                made_for = _checked(files[0][0])[0]["made_for"].partition(":(")[0]
+            except (_Unusable, OSError):
+                made_for = "unknown"
+            found.append(DiskStats(made_for, len(files), sum(s.st_size for _, s in files)))
+    return found
+
+
+def verify(root: Path) -> tuple[int, list[str]]:
+    """Read all files of a folder; how many are whole, and why the others were removed."""
+    whole, problems = 0, []
+    for folder in _folders(root):
+        for path, _ in list(_files(folder)):
+            try:
+                _checked(path)
+                whole += 1
+            except (_Unusable, OSError) as exc:
+                problems.append(f"{path.name}: {exc}")
+                _remove(path)
+    return whole, problems
+
+
+def drop_others(root: Path, content_ids: Iterable[str]) -> int:
+    """Remove all chunks but these, of all models; how many files that were."""
+    kept = {file_name(content_id) for content_id in content_ids}
+    return sum(
+        _remove(path)
+        for folder in _folders(root)
+        for path, _ in list(_files(folder))
+        if path.name not in kept
+    )
+
+
+def file_name(content_id: str) -> str:
+    """The name of a chunk's file."""
+    return hashlib.blake2b(content_id.encode(), digest_size=16).hexdigest() + _SUFFIX
 
 
 class DiskTier:
@@ -88,7 +130,7 @@ class DiskTier:
             return None
         except (_Unusable, OSError, ValueError) as exc:
             logger.warning("%s cannot be used and is computed again: %s", path, exc)
-            self._remove(path)
+            _remove(path)
             return None
         return segment
 
@@ -114,63 +156,32 @@ class DiskTier:
             part.replace(path)
         except OSError as exc:
             logger.warning("%s cannot be written, and is not kept: %s", path, exc.strerror)
-            self._remove(part)
+            _remove(part)
             return False
         return True
 
+    def has(self, content_id: str) -> bool:
+        """Whether there is a file of a chunk; whether it can be used, `load` finds out."""
+        return self._path(content_id).exists()
+
     def drop(self, content_id: str) -> bool:
         """Remove a chunk; whether it was there."""
-        return self._remove(self._path(content_id))
-
-    def clear(self) -> int:
-        """Remove all chunks; how many there were."""
-        return sum(self._remove(path) for path, _ in self._files())
-
-    def verify(self) -> tuple[int, list[str]]:
-        """Read all files; how many are whole, and why the others were removed."""
-        whole, problems = 0, []
-        for path, _ in list(self._files()):
-            try:
-                self._read(path, None, None)
-                whole += 1
-            except (_Unusable, OSError, ValueError) as exc:
-                problems.append(f"{path.name}: {exc}")
-                self._remove(path)
-        return whole, problems
-
-    def stats(self) -> DiskStats:
-        """What there is."""
-        sizes = [status.st_size for _, status in self._files()]
-        return DiskStats(len(sizes), sum(sizes), self.budget_bytes)
+        return _remove(self._path(content_id))
 
     def _path(self, content_id: str) -> Path:
-        name = hashlib.blake2b(content_id.encode(), digest_size=16).hexdigest()
-        return self.folder / (name + _SUFFIX)
-
-    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        for entry in os.scandir(self.folder):
-            if entry.name.endswith(_SUFFIX):
-                with contextlib.suppress(FileNotFoundError):  # another process removed it
-                    yield Path(entry.path), entry.stat()
+        return self.folder / file_name(content_id)
 
     def _make_room(self, size: int) -> bool:
         """Remove what was used longest ago until `size` bytes fit."""
-        files = sorted(self._files(), key=lambda file: file[1].st_mtime_ns)
+        files = sorted(_files(self.folder), key=lambda file: file[1].st_mtime_ns)
         used = sum(status.st_size for _, status in files)
         if size > self.budget_bytes:
             return False
         for path, status in files:
             if used + size <= self.budget_bytes:
                 break
-            self._remove(path)
+            _remove(path)
             used -= status.st_size
-        return True
-
-    def _remove(self, path: Path) -> bool:
-        try:
-            path.unlink()
-        except OSError:
-            return False
         return True
 
     def _packed(self, content_id: str, segment: Segment) -> tuple[bytes, list[Any]]:
@@ -188,43 +199,68 @@ class DiskTier:
         head = _HEAD.pack(_MAGIC, len(text), zlib.crc32(text)) + text
         return head + bytes(_padded(len(head)) - len(head)), arrays
 
-    def _read(self, path: Path, content_id: str | None, token_ids: TokenIds | None) -> Segment:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < _PAGE:
-                raise _Unusable(f"it ends after {size} bytes")
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        header, at = _header(mapped)
+    def _read(self, path: Path, content_id: str, token_ids: TokenIds) -> Segment:
+        header, parts = _checked(path)
         if header["made_for"] != self.made_for:
             raise _Unusable("it was made for another model or anchor")
-        if content_id is not None and header["content_id"] != content_id:
+        if header["content_id"] != content_id:
             raise _Unusable("it holds another chunk")
-        parts = []
-        for nbytes, crc in zip(header["sizes"], header["crc"], strict=True):
-            if at + nbytes > size:
-                raise _Unusable(f"it ends after {size} bytes")
-            view = memoryview(mapped)[at : at + nbytes]
-            if zlib.crc32(view) != crc:
-                raise _Unusable("its checksum is wrong")
-            parts.append(view)
-            at += _padded(nbytes)
         return self._segment(header, parts, token_ids)
 
     def _segment(
-        self, header: dict[str, Any], parts: list[memoryview], token_ids: TokenIds | None
+        self, header: dict[str, Any], parts: list[memoryview], token_ids: TokenIds
     ) -> Segment:
         layers, heads, size, dtype, device = self.shape
         count = header["tokens"]
         ids = np.frombuffer(parts[0], np.int32)
         if header["dtype"] != str(dtype):
             raise _Unusable(f"its numbers are {header['dtype']}, not {dtype}")
-        if token_ids is not None and ids.tobytes() != token_ids.tobytes():
+        if ids.tobytes() != token_ids.tobytes():
             raise _Unusable("its tokens are others")
         k, v = (
             torch.frombuffer(part, dtype=dtype).view(layers, heads, count, size).to(device)
             for part in parts[1:]
         )
         return Segment(k, v, ids, header["start"], count, count, count, 0)
+
+
+def _checked(path: Path) -> tuple[dict[str, Any], list[memoryview]]:
+    """Header and numbers of a file, mapped and as they were written."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < _PAGE:
+            raise _Unusable(f"it ends after {size} bytes")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    header, at = _header(mapped)
+    parts = []
+    for nbytes, crc in zip(header["sizes"], header["crc"], strict=True):
+        if at + nbytes > size:
+            raise _Unusable(f"it ends after {size} bytes")
+        view = memoryview(mapped)[at : at + nbytes]
+        if zlib.crc32(view) != crc:
+            raise _Unusable("its checksum is wrong")
+        parts.append(view)
+        at += _padded(nbytes)
+    return header, parts
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for entry in os.scandir(folder):
+        if entry.name.endswith(_SUFFIX):
+            with contextlib.suppress(FileNotFoundError):  # another process removed it
+                yield Path(entry.path), entry.stat()
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _header(mapped: mmap.mmap) -> tuple[dict[str, Any], int]:

@@ -58,6 +58,12 @@ class ChunkStore:
         entry.last_used = next(self._clock)
         return entry.segment
 
+    def has(self, content_id: str, token_ids: TokenIds) -> bool:
+        """Whether `get` would most likely find it, without reading a file."""
+        if entry := self._entries.get(content_id):
+            return entry.segment.token_ids.tobytes() == token_ids.tobytes()
+        return self.disk is not None and self.disk.has(content_id)
+
     def put(self, content_id: str, segment: Segment) -> bool:
         """Keep a complete segment that nobody holds; whether it is in memory now.
 

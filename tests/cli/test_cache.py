@@ -1,0 +1,107 @@
+"""`chunkwise cache` in real processes: chunks are read ahead, kept, checked and dropped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import HASHING, parsed, process, run
+
+pytest.importorskip("torch")
+pytest.importorskip("jinja2")
+
+MODEL = ("--model", "m", "-s", "kernels=reference", "-s", "dtype=float32")
+REUSE = (*MODEL, "-s", "reuse=combined")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two documents of some chunks, and a small model."""
+    run("models", "fake", "m", "--like", "tiny-llama", "--dtype", "float32", cwd=tmp_path)
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    config["max_position_embeddings"] = 8192  # bytes, with this tokenizer
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    for name, subject in (("a.txt", "pier"), ("b.txt", "gate")):
+        lines = (f"The {subject} of house {n} is green. " * 4 for n in range(6))
+        (tmp_path / name).write_text("\n\n".join(lines))
+    run("add", "a.txt", "b.txt", "--size", "30", *HASHING, cwd=tmp_path)
+    return tmp_path
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / ".chunkwise" / "kv").rglob("*.kv"))
+
+
+def test_chunks_are_read_once_and_go_with_their_document(folder: Path) -> None:
+    assert "No chunks are kept" in run("cache", "stats", cwd=folder)
+    count = parsed("cache", "warm", *REUSE, cwd=folder)["computed"]
+    assert count == len(files(folder)) > 4
+    assert run("cache", "warm", *REUSE, cwd=folder).strip() == "Read 0 chunks."
+    (model,) = parsed("cache", "stats", cwd=folder)["models"]
+    assert model["made_for"].startswith("local:")
+    assert model["chunks"] == count
+    answer = parsed("ask", "Is the pier green?", *REUSE, "-s", "max_tokens=4", cwd=folder)
+    assert answer["usage"]["reused_tokens"] > 0
+    assert answer["fidelity"]["prompt"] == "approximate"
+    assert len(files(folder)) == count
+    run("rm", "a.txt", cwd=folder)
+    left = len(files(folder))
+    assert 0 < left < count
+    assert parsed("cache", "clear", cwd=folder) == {"removed": left}
+    assert not files(folder)
+
+
+def test_what_is_damaged_is_named_removed_and_read_again(folder: Path) -> None:
+    count = parsed("cache", "warm", *REUSE, cwd=folder)["computed"]
+    damaged = files(folder)[0]
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    found = parsed("cache", "verify", cwd=folder, code=1)
+    assert found["whole"] == count - 1
+    assert damaged.name in found["removed"][0]
+    assert run("cache", "verify", cwd=folder).strip() == f"{count - 1} chunks are whole."
+    assert parsed("cache", "warm", *REUSE, cwd=folder) == {"computed": 1}
+
+
+def test_reading_ahead_goes_on_where_it_was_killed(folder: Path) -> None:
+    command = [sys.executable, "-m", "chunkwise", "cache", "warm", *REUSE]
+    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not files(folder) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    done = len(files(folder))
+    assert done
+    assert parsed("cache", "verify", cwd=folder)["removed"] == []
+    rest = parsed("cache", "warm", *REUSE, cwd=folder)["computed"]
+    assert len(files(folder)) == done + rest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("stats", "--corpus", "none"), 1, "no corpus"),
+        (("warm", *MODEL), 2, "`--set reuse=combined`, for example"),
+        (("warm", "-s", "reuse=combined"), 2, "No language model is set"),
+        (("warm", *MODEL, "-s", "reuse=combind"), 2, "Did you mean 'combined'"),
+        (("warm", *REUSE, "-s", "chunk_memory_mb=0"), 2, "`chunk_memory_mb` must be at least 1"),
+        (
+            ("warm", "--model", "m", "-s", "reuse=none", "-s", "base_url=http://localhost:1/v1"),
+            2,
+            "leave `base_url` out",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(
+    arguments: tuple[str, ...], code: int, message: str, folder: Path
+) -> None:
+    done = process("cache", *arguments, cwd=folder)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
