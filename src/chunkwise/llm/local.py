@@ -225,16 +225,8 @@ class LLM:
         reuse = self.engine.reuse
         if reuse is None:
             raise ConfigError("Chunks are kept with `reuse` only: give `ReuseSettings`.")
-        missing: dict[str, TokenSegment] = {}
-        for chunk in chunks:
-            ids = np.array(chunk.token_ids, dtype=np.int32)
-            size = len(ids) * self.engine.pool.shape.bytes_per_token
-            if chunk.content_id is None or reuse.store.has(chunk.content_id, ids):
-                continue
-            if reuse.store.has_room(size):
-                missing[chunk.content_id] = chunk
         requests = []
-        for chunk in missing.values():
+        for chunk in reuse.missing(chunks, self.engine.pool.shape.bytes_per_token):
             parts = (TokenSegment(reuse.anchor), chunk) if reuse.anchor else (chunk,)
             request = self._request(parts, SamplingParams(max_tokens=1))
             request.admits = chunk.content_id

@@ -8,7 +8,7 @@ computes what the policy picks, what lies between the chunks, and the question.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from chunkwise.llm.kv.memory import KVShape, Positions, Segment, TokenIds
 from chunkwise.llm.kv.patched import Layout, PatchedKV, Placed
 from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.reuse import Evidence, Passages, RecomputePolicy, Run, policies
-from chunkwise.llm.sequence import Sequence
+from chunkwise.llm.sequence import Sequence, TokenSegment
 from chunkwise.registry import Spec
 
 Measure = Callable[[TokenIds, tuple[Placed, ...], Evidence], NDArray[np.float32]]
@@ -119,6 +119,22 @@ class Reuse:
     ) -> None:
         self.store, self.policy, self.anchor = store, policy, anchor
         self.deviations = deviations
+
+    def missing(self, chunks: Iterable[TokenSegment], token_bytes: int) -> list[TokenSegment]:
+        """Chunks that are not stored and could be, each once; what is no chunk is left out.
+
+        Args:
+            chunks: Pieces of prompts.
+            token_bytes: What one token takes.
+        """
+        found: dict[str, TokenSegment] = {}
+        for chunk in chunks:
+            if chunk.content_id is not None and chunk.content_id not in found:
+                ids = np.array(chunk.token_ids, dtype=np.int32)
+                has_room = self.store.has_room(len(ids) * token_bytes)
+                if has_room and not self.store.has(chunk.content_id, ids):
+                    found[chunk.content_id] = chunk
+        return list(found.values())
 
     def begin(self, sequence: Sequence, exact: int) -> Positions | None:
         """Lay out a sequence that holds nothing; positions to compute, or None where no chunk
