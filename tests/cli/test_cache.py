@@ -66,7 +66,23 @@ def test_what_is_damaged_is_named_removed_and_read_again(folder: Path) -> None:
     assert found["whole"] == count - 1
     assert damaged.name in found["removed"][0]
     assert run("cache", "verify", cwd=folder).strip() == f"{count - 1} chunks are whole."
-    assert parsed("cache", "warm", *REUSE, cwd=folder) == {"computed": 1}
+    assert parsed("cache", "warm", *REUSE, cwd=folder) == {"computed": 1, "left": 0}
+
+
+def test_reading_ahead_stops_where_there_is_no_more_room(folder: Path) -> None:
+    full = ("-s", "chunk_disk_mb=0")
+    assert parsed("cache", "warm", *REUSE, *full, cwd=folder)["left"] == 0
+    assert not files(folder), "0: they are not kept"
+    lines = (f"The lamp of house {n} is green. " * 4 for n in range(20))
+    (folder / "c.txt").write_text("\n\n".join(lines))
+    run("add", "c.txt", "--size", "30", *HASHING, cwd=folder)
+    little = process("cache", "warm", *REUSE, "-s", "chunk_disk_mb=1", "--json", cwd=folder)
+    found = json.loads(little.stdout)
+    assert found["left"] > 0
+    size = sum(path.stat().st_size for path in files(folder))
+    assert 0 < size <= 2**20
+    again = parsed("cache", "warm", *REUSE, "-s", "chunk_disk_mb=1", cwd=folder)
+    assert again["computed"] == 0, "what is there is not read again"
 
 
 def test_reading_ahead_goes_on_where_it_was_killed(folder: Path) -> None:

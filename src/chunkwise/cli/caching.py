@@ -60,11 +60,13 @@ def warm(
         open_with(corpus, sets, model=model) as opened,
         progress_bar("reading", hidden=as_json) as progress,
     ):
-        count = opened.warm(paths=path or (), progress=progress)
+        found = opened.warm(paths=path or (), progress=progress)
     if as_json:
-        print_json({"computed": count})
-    else:
-        out().print(f"Read {count} chunks.")
+        print_json(found._asdict())
+        return
+    out().print(f"Read {found.computed} chunks.")
+    if found.left:
+        err().print(f"[yellow]{found.left} do not fit: raise `chunk_disk_mb`.[/yellow]")
 
 
 @cache_app.command()

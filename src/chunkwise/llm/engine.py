@@ -57,18 +57,25 @@ class Engine:
         budget: StepBudget,
         context: int,
         end_ids: Iterable[int] = (),
-        reuse: Reuse | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.runner, self.pool, self.sampler, self.decoder = runner, pool, sampler, decoder
-        self.queues = Queues(pool, policy, budget, reuse)
-        self.reuse = reuse
+        self.queues = Queues(pool, policy, budget)
         self.context, self.end_ids, self.clock = context, frozenset(end_ids), clock
         self.max_tokens = min(context, pool.max_tokens)
         self.num_steps = self.num_rows = 0
         self._tracked: dict[str, Tracked] = {}
         self._updates: list[Update] = []  # not handed out yet
         self._arrivals = 0
+
+    @property
+    def reuse(self) -> Reuse | None:
+        """What it reuses chunks with, or None."""
+        return self.queues.reuse
+
+    def use(self, reuse: Reuse) -> None:
+        """Reuse chunks from now on; before the first request."""
+        self.queues.reuse = reuse
 
     def add(self, request: Request) -> None:
         """Take a request; nothing is computed before `step`.
@@ -130,7 +137,7 @@ class Engine:
 
     def _kv(self, request: Request) -> SequenceKV:
         has_chunks = any(piece.content_id is not None for piece in request.segments)
-        is_plain = request.admits is not None or request.score_from is not None
+        is_plain = request.admits is not None or request.is_exact
         if self.reuse is None or not has_chunks or is_plain:
             return SequenceKV(self.pool)
         return PatchedKV(self.pool, self.reuse.store)

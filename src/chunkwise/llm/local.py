@@ -6,7 +6,7 @@ import functools
 import itertools
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from pathlib import Path
 
@@ -42,7 +42,7 @@ from chunkwise.llm.models.rotary import rotary_table
 from chunkwise.llm.models.tokenizer import Tokenizer
 from chunkwise.llm.outputs import Completion, Output, Update
 from chunkwise.llm.probing import deviations
-from chunkwise.llm.reusing import Reuse, ReuseSettings, open_reuse
+from chunkwise.llm.reusing import ReuseSettings, open_reuse
 from chunkwise.llm.runner import Runner
 from chunkwise.llm.sampling import Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, StepBudget, policies
@@ -118,10 +118,15 @@ class LLM:
         self.kernels = choose(kernels, self.device, self.dtype)
         self.fingerprint = f"local:{fingerprint(self.path)}:{_name(self.dtype)}:{quantize}"
         scheduler, budget = policies.build(policy), StepBudget(token_budget, max_sequences)
-        runner = Runner(
-            self._load(), rotary_table(self.config.rope, self.config.head_dim, context, self.device)
-        )
-        self.engine = self._engine(runner, kv_budget_mb * 2**20, budget, scheduler, context, reuse)
+        anchor = self._anchor(reuse) if reuse else ()
+        angles = context + len(anchor)  # a chunk's keys are turned as far as the anchor is long
+        rotary = rotary_table(self.config.rope, self.config.head_dim, angles, self.device)
+        runner = Runner(self._load(), rotary)
+        self.engine = self._engine(runner, kv_budget_mb * 2**20, budget, scheduler, context)
+        if reuse:
+            measure = functools.partial(deviations, runner.model, rotary)
+            shape = self.engine.pool.shape
+            self.engine.use(open_reuse(reuse, anchor, self.fingerprint, shape, measure))
         self._ids = itertools.count()
         self._lock = TurnLock()
         self._boxes: dict[str, deque[Update]] = {}
@@ -147,18 +152,18 @@ class LLM:
         taken: list[Request | Output] = []
         for prompt, sampled in zip(asked, params, strict=True):
             try:
-                segments = self.segments(prompt)
-                self._keep(segments)
-                taken.append(self._request(segments, sampled))
+                taken.append(self._request(self.segments(prompt), sampled))
             except RequestError as exc:
                 if len(asked) == 1:
                     raise
                 taken.append(_refused(str(exc)))
+        self._keep(s for one in taken if isinstance(one, Request) for s in one.segments)
         return self._outputs(taken)
 
     def stream(self, prompt: AnyPrompt, sampling: SamplingParams | None = None) -> Iterator[Delta]:
         """See `LanguageModel.stream`. The last delta has the usage: `prompt_tokens`,
-        `cached_tokens`, `completion_tokens`, and `stopped_by_length` = 1 for a cut answer.
+        `cached_tokens`, `completion_tokens`, `reused_tokens` where chunks were reused, and
+        `stopped_by_length` = 1 for a cut answer.
 
         Raises:
             RequestError: The prompt cannot be answered as asked, or `n` is above 1.
@@ -195,20 +200,20 @@ class LLM:
         request = self._request(
             (*before, TokenSegment(scored)), SamplingParams(max_tokens=1, prompt_logprobs=0)
         )
-        request.score_from = start
+        request.score_from, request.is_exact = start, True
         output = self._run(request)
         return np.array([-score.logprob for score in output.prompt_logprobs], dtype=np.float32)
 
     def next_logits(self, prompt: str | Prompt) -> NDArray[np.float32]:
         """See `ScoringModel.next_logits`; rows that pad the embedding are left out."""
         request = self._request(self.segments(prompt), SamplingParams(max_tokens=1))
-        request.wants_logits = True
+        request.wants_logits = request.is_exact = True
         self._run(request)
         assert request.logits is not None, "the step that sampled kept its logits"
         found: NDArray[np.float32] = request.logits[: self.tokenizer.vocab_size].cpu().numpy()
         return found
 
-    def admit(self, chunks: Items[TokenSegment]) -> int:
+    def admit(self, chunks: Iterable[TokenSegment]) -> int:
         """Compute the KV of chunks that are not stored yet, each behind the anchor; of those that
         there is room for.
 
@@ -216,26 +221,25 @@ class LLM:
             chunks: With their content ids, as `segments` gives them; others are passed over.
 
         Returns:
-            How many were computed.
+            How many were computed; a chunk that is too long for the model is not.
 
         Raises:
             ConfigError: The model was made without `reuse`.
-            RequestError: A chunk cannot be computed.
         """
         reuse = self.engine.reuse
         if reuse is None:
             raise ConfigError("Chunks are kept with `reuse` only: give `ReuseSettings`.")
-        requests = []
-        for chunk in reuse.missing(chunks, self.engine.pool.shape.bytes_per_token):
-            parts = (TokenSegment(reuse.anchor), chunk) if reuse.anchor else (chunk,)
-            request = self._request(parts, SamplingParams(max_tokens=1))
-            request.admits = chunk.content_id
-            requests.append(request)
-        self._outputs(list(requests))
-        return len(requests)
+        with self._lock:
+            missing = reuse.missing(chunks, self.engine.pool.shape.bytes_per_token)
+        requests = reuse.requests(
+            missing, lambda parts: self._request(parts, SamplingParams(max_tokens=1))
+        )
+        outputs = self._outputs([_refused(""), *requests])[1:]  # so none is the only one
+        done = (not output.completions[0].error for output in outputs)
+        return sum(one.admits is not None and ok for one, ok in zip(requests, done, strict=True))
 
-    def _keep(self, segments: tuple[TokenSegment, ...]) -> None:
-        """Compute chunks of a prompt that are not stored, where chunks are reused."""
+    def _keep(self, segments: Iterable[TokenSegment]) -> None:
+        """Compute chunks of prompts that are not stored, where chunks are reused."""
         if self.engine.reuse is not None:
             self.admit(segments)
 
@@ -350,7 +354,6 @@ class LLM:
         budget: StepBudget,
         policy: SchedulingPolicy,
         context: int,
-        reuse: ReuseSettings | None,
     ) -> Engine:
         config = self.config
         sizes = config.num_layers, config.num_kv_heads, config.head_dim
@@ -374,10 +377,10 @@ class LLM:
             budget=budget,
             context=context,
             end_ids=self.config.eos_token_ids,
-            reuse=self._reuse(reuse, runner, pool.shape) if reuse else None,
         )
 
-    def _reuse(self, settings: ReuseSettings, runner: Runner, shape: KVShape) -> Reuse:
+    def _anchor(self, settings: ReuseSettings) -> tuple[int, ...]:
+        """What chunks are computed behind, in tokens."""
         if any(self.config.windows):
             raise ConfigError(
                 f"{self.path.name} has a sliding window: what a token sees depends on its place, "
@@ -385,9 +388,7 @@ class LLM:
             )
         segments = self.segments(settings.anchor) if settings.anchor else ()
         before = itertools.takewhile(lambda segment: segment.content_id is None, segments)
-        anchor = tuple(itertools.chain(*(segment.token_ids for segment in before)))
-        measure = functools.partial(deviations, runner.model, runner.rotary)
-        return open_reuse(settings, anchor, self.fingerprint, shape, measure)
+        return tuple(itertools.chain(*(segment.token_ids for segment in before)))
 
     def _grammar(self) -> Grammar:
         text = (self.path / "tokenizer.json").read_text(encoding="utf-8")
@@ -404,8 +405,9 @@ class LLM:
         check_request(sampling, priority, timeout_s)
         deadline = None if timeout_s is None else self.engine.clock() + timeout_s
         first = None if sampling.prompt_logprobs is None else 1
-        request_id = str(next(self._ids))
-        return Request(request_id, segments, sampling, priority, deadline, score_from=first)
+        request = Request(str(next(self._ids)), segments, sampling, priority, deadline)
+        request.score_from, request.is_exact = first, first is not None
+        return request
 
     def _add(self, request: Request) -> str:
         with self._lock:

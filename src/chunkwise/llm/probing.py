@@ -97,6 +97,11 @@ class Probe:
         """Whether any row is looked at."""
         return bool(self._asked)
 
+    def done(self) -> None:
+        """The step has succeeded: what was seen counts."""
+        for asked in self._asked:
+            asked.state.attention += asked.found
+
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> None:
         """After the rows of a layer were stored."""
         del k, v
@@ -111,6 +116,7 @@ class _Asked:
         self.state: Reused = piece.sequence.state["reuse"]
         pending = piece.sequence.pending[: piece.tokens]
         skipped = int(np.searchsorted(pending, self.state.question))
+        self.found = np.zeros_like(self.state.attention)
         self.rows = slice(first_row + skipped, first_row + piece.tokens)
         self.positions = torch.from_numpy(pending[skipped:].astype(np.int64))
         self.held = piece.sequence.kv.parts(int(pending[-1]) + 1)
@@ -122,8 +128,8 @@ class _Asked:
         for held, part in zip(
             self.held, np.split(weights, np.cumsum([h.length for h in self.held])[:-1]), strict=True
         ):
-            if held.hides is not None:
-                self.state.attention[held.position : held.end] += part
+            if any(held.segment is chunk.segment for chunk in self.state.chunks):
+                self.found[held.position : held.end] += part
 
 
 def _is_probed(piece: Slice) -> bool:

@@ -27,16 +27,12 @@ class Queues:
         waiting: Most urgent first.
         running: In order of admission.
         preemptions: How often a sequence lost its memory to another one.
+        reuse: What chunks are reused with, or None.
     """
 
-    def __init__(
-        self,
-        pool: SegmentPool,
-        policy: SchedulingPolicy,
-        budget: StepBudget,
-        reuse: Reuse | None = None,
-    ) -> None:
-        self.pool, self.policy, self.budget, self.reuse = pool, policy, budget, reuse
+    def __init__(self, pool: SegmentPool, policy: SchedulingPolicy, budget: StepBudget) -> None:
+        self.pool, self.policy, self.budget = pool, policy, budget
+        self.reuse: Reuse | None = None
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.preemptions = 0
@@ -64,6 +60,9 @@ class Queues:
         for sequence in left:
             if sequence.is_finished:
                 self.remove(sequence, keep=False)
+                continue
+            if isinstance(sequence.kv, PatchedKV):  # it may have been laid out anew just then
+                self._preempt(sequence)
                 continue
             last = sequence.num_tokens - 1
             sequence.kv.truncate(last)

@@ -9,6 +9,7 @@ computes what the policy picks, what lies between the chunks, and the question.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from chunkwise.llm.kv.memory import KVShape, Positions, Segment, TokenIds
 from chunkwise.llm.kv.patched import Layout, PatchedKV, Placed
 from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.reuse import Evidence, Passages, RecomputePolicy, Run, policies
-from chunkwise.llm.sequence import Sequence, TokenSegment
+from chunkwise.llm.sequence import Request, Sequence, TokenSegment
 from chunkwise.registry import Spec
+
+_QUESTION_TOKENS = 64  # whose attention is noted, at most
 
 Measure = Callable[[TokenIds, tuple[Placed, ...], Evidence], NDArray[np.float32]]
 """Deviations of a prompt's chunks, see `probing.deviations`."""
@@ -36,7 +39,8 @@ class Reused:
     Attributes:
         chunks: The reused chunks with their places.
         prefix: Positions before them that are computed as ever.
-        question: First position of the question: all behind the last chunk.
+        question: First position of the question: behind the last chunk of the prompt, stored or
+            not, and among the last tokens of the prompt.
         is_probing: Whether the question is computed over the chunks as they are.
         attention: Where it looked, so far: `(num_tokens,)`.
         picked: Positions computed afresh, in the last pass.
@@ -121,20 +125,39 @@ class Reuse:
         self.deviations = deviations
 
     def missing(self, chunks: Iterable[TokenSegment], token_bytes: int) -> list[TokenSegment]:
-        """Chunks that are not stored and could be, each once; what is no chunk is left out.
+        """Chunks that are not stored, each once, as many as there is room for together; what is
+        no chunk is left out.
 
         Args:
             chunks: Pieces of prompts.
             token_bytes: What one token takes.
         """
         found: dict[str, TokenSegment] = {}
+        total = 0
         for chunk in chunks:
             if chunk.content_id is not None and chunk.content_id not in found:
                 ids = np.array(chunk.token_ids, dtype=np.int32)
-                has_room = self.store.has_room(len(ids) * token_bytes)
-                if has_room and not self.store.has(chunk.content_id, ids):
-                    found[chunk.content_id] = chunk
+                size = len(ids) * token_bytes
+                if self.store.has(chunk.content_id, ids) or not self.store.has_room(total + size):
+                    continue
+                found[chunk.content_id] = chunk
+                total += size
         return list(found.values())
+
+    def requests(
+        self,
+        chunks: Items[TokenSegment],
+        make: Callable[[tuple[TokenSegment, ...]], Request],
+    ) -> list[Request]:
+        """What computes chunks, each behind the anchor; before them a prompt that is the anchor
+        alone, which stays in the cache for them."""
+        anchor = (TokenSegment(self.anchor),) if self.anchor else ()
+        found = [make(anchor)] if anchor and chunks else []
+        for chunk in chunks:
+            request = make((*anchor, chunk))
+            request.admits = chunk.content_id
+            found.append(request)
+        return found
 
     def begin(self, sequence: Sequence, exact: int) -> Positions | None:
         """Lay out a sequence that holds nothing; positions to compute, or None where no chunk
@@ -144,52 +167,73 @@ class Reuse:
             sequence: Its `kv` is a `PatchedKV`.
             exact: Tokens that the exact prefix in the cache has; chunks in it need no reuse.
         """
+        before: Reused | None = sequence.state.pop("reuse", None)
+        sequence.num_reused_tokens = 0
         chunks = self._stored(sequence, exact)
-        if not chunks:
-            return None
-        prefix, question = chunks[0].position, chunks[-1].end
-        sequence.kv.match(sequence.tokens[:prefix])
-        state = Reused(
+        try:
+            if not chunks:
+                return None
+            state = self._state(sequence, chunks)
+            sequence.kv.match(sequence.tokens[: state.prefix])
+            if before is not None and not before.is_probing and _runs(before) == _runs(state):
+                state.is_probing, state.picked = False, before.picked  # as before a preemption
+            elif not state.is_probing:
+                state.picked = self._picked(sequence, state)
+            pending = self._lay_out(sequence, state)
+            sequence.state["reuse"] = state
+            return pending
+        except BaseException:
+            sequence.kv.release()
+            raise
+        finally:
+            for chunk in chunks:
+                self.store.release(chunk.segment)
+
+    def advance(self, sequence: Sequence) -> None:
+        """After the pass over the chunks as they are: the last one is pending."""
+        state: Reused | None = sequence.state.get("reuse")
+        if state is None or not state.is_probing:
+            return
+        state.picked = self._picked(sequence, state)
+        pending = self._lay_out(sequence, state)
+        state.is_probing = False
+        sequence.pending = pending
+
+    def _state(self, sequence: Sequence, chunks: tuple[Placed, ...]) -> Reused:
+        """How a sequence begins."""
+        ends = np.cumsum([len(piece.token_ids) for piece in sequence.request.segments])
+        is_chunk = [piece.content_id is not None for piece in sequence.request.segments]
+        last = int(ends[np.flatnonzero(is_chunk)[-1]])
+        return Reused(
             chunks,
-            prefix,
-            question,
+            chunks[0].position,
+            max(last, sequence.num_prompt_tokens - _QUESTION_TOKENS),
             self.policy.evidence.attention,
             np.zeros(sequence.num_tokens, np.float32),
         )
-        sequence.state["reuse"] = state
-        if not state.is_probing:
-            state.picked = self._picked(sequence, state)
-        return self._lay_out(sequence, state)
-
-    def advance(self, sequence: Sequence) -> bool:
-        """After a pass: False if it was the last one, else the next one is pending."""
-        state: Reused | None = sequence.state.get("reuse")
-        if state is None or not state.is_probing:
-            return False
-        state.is_probing = False
-        state.picked = self._picked(sequence, state)
-        sequence.pending = self._lay_out(sequence, state)
-        return True
 
     def _picked(self, sequence: Sequence, state: Reused) -> Positions:
         evidence, deviation = self.policy.evidence, None
         if evidence.deviation:
             deviation = self.deviations(sequence.tokens, state.chunks, evidence)
         attention = state.attention if evidence.attention else None
-        runs = tuple(Run(chunk.position, chunk.end) for chunk in state.chunks)
-        return self.policy.pick(Passages(runs, attention, deviation))
+        return self.policy.pick(Passages(_runs(state), attention, deviation))
 
     def _stored(self, sequence: Sequence, exact: int) -> tuple[Placed, ...]:
-        found, at = [], 0
+        """The stored chunks of a prompt, held; one that comes again counts once."""
+        found: dict[str, Placed] = {}
+        at = 0
         last = sequence.num_prompt_tokens - 1  # computed always, for its logits
         for piece in sequence.request.segments:
             end = at + len(piece.token_ids)
-            if piece.content_id is not None and at >= exact and end <= last:
-                segment = self.store.get(piece.content_id, sequence.tokens[at:end])
+            name = piece.content_id
+            if name is not None and name not in found and at >= exact and end <= last:
+                segment = self.store.get(name, sequence.tokens[at:end])
                 if segment is not None:
-                    found.append(Placed(segment, at))
+                    self.store.retain(segment)
+                    found[name] = Placed(segment, at)
             at = end
-        return tuple(found)
+        return tuple(found.values())
 
     def _lay_out(self, sequence: Sequence, state: Reused) -> Positions:
         is_fresh = np.ones(sequence.num_tokens, np.bool_)
@@ -203,6 +247,10 @@ class Reuse:
         sequence.kv.lay_out(Layout(state.prefix, state.chunks, fresh))
         before = np.arange(sequence.kv.num_tokens, state.prefix, dtype=np.int32)
         return np.concatenate([before, fresh])
+
+
+def _runs(state: Reused) -> tuple[Run, ...]:
+    return tuple(Run(chunk.position, chunk.end) for chunk in state.chunks)
 
 
 def cut(sequence: Sequence, first: int, end: int) -> Segment:

@@ -86,6 +86,7 @@ class Runner:
         hidden = self.model.forward(
             batch.token_ids.to(device), batch.plan, self.rotary, probe if probe else None
         )
+        probe.done()
         failed = _not_finite(hidden, batch)
         sampled = [
             i

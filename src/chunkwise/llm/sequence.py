@@ -41,6 +41,7 @@ class Request:
         arrived: When it arrived, on the engine's clock, in seconds; set by the engine.
         score_from: First token of the prompt whose log-probability is wanted; a cached prefix
             is used up to there only. None: no log-probabilities of the prompt.
+        is_exact: Chunks are not reused.
         wants_logits: Keep the logits of the first new token in `logits`.
         logits: `(vocab,)` float32, after the step that computed them.
         admits: Content id of the chunk that the last segment is, whose KV is wanted and nothing
@@ -55,6 +56,7 @@ class Request:
     arrival: int = 0
     arrived: float = 0.0
     score_from: int | None = None
+    is_exact: bool = False
     wants_logits: bool = False
     logits: Tensor | None = None
     admits: str | None = None

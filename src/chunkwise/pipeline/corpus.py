@@ -25,6 +25,8 @@ from chunkwise.types import Answer, Document, Filter, Hit, Query
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from chunkwise.pipeline.warming import Warmed
+
 DEFAULT_FOLDER = ".chunkwise"
 CHUNK_FOLDER = "kv"
 RECIPE_KEY = "recipe"
@@ -232,8 +234,8 @@ class Corpus:
         *,
         paths: Iterable[str] = (),
         progress: Callable[[Progress], None] | None = None,
-    ) -> int:
-        """Let the local model read all chunks that it has not kept; returns how many it read.
+    ) -> Warmed:
+        """Let the local model read all chunks that it has not kept, until there is no more room.
 
         It goes on where it was stopped. Needs the setting `reuse`.
 

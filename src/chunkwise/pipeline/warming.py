@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chunkwise.errors import ConfigError
 from chunkwise.pipeline.ingest import Progress
@@ -16,7 +16,20 @@ if TYPE_CHECKING:
     from chunkwise.llm.local import LLM
     from chunkwise.llm.sequence import TokenSegment
 
+_FRAME_BYTES = 16_384  # of a file, beside its numbers, at most
 _TOGETHER = 16  # chunks; between so many, what was read is on disk
+
+
+class Warmed(NamedTuple):
+    """What was read.
+
+    Attributes:
+        computed: Chunks that were computed.
+        left: Chunks that were not looked at, because there is no room for more.
+    """
+
+    computed: int
+    left: int
 
 
 def warm(
@@ -24,8 +37,8 @@ def warm(
     store: Store,
     documents: Sequence[DocumentInfo],
     progress: Callable[[Progress], None] | None = None,
-) -> int:
-    """Compute what is missing of the chunks of documents; returns how many chunks that were.
+) -> Warmed:
+    """Compute what is missing of the chunks of documents, until the room on disk is used up.
 
     Raises:
         ConfigError: No local model is set, or `reuse` is not.
@@ -36,11 +49,14 @@ def warm(
         chunks = store.chunks(info.name)
         for start in range(0, len(chunks), _TOGETHER):
             some = chunks[start : start + _TOGETHER]
-            computed += llm.admit(_segments(llm, some, info.name))
+            segments = _segments(llm, some, info.name)
+            if not _fits(llm, segments):
+                return Warmed(computed, total - done)
+            computed += llm.admit(segments)
             done += len(some)
             if progress is not None:
                 progress(Progress(done, total, info.name))
-    return computed
+    return Warmed(computed, 0)
 
 
 def _model(parts: Parts) -> LLM:
@@ -54,6 +70,16 @@ def _model(parts: Parts) -> LLM:
     if not isinstance(model, LLM):
         raise ConfigError("Chunks are kept by a local model: leave `base_url` out.")
     return model
+
+
+def _fits(llm: LLM, segments: Sequence[TokenSegment]) -> bool:
+    """Whether chunks can be kept on disk and no other has to go for them."""
+    reuse, token = llm.engine.reuse, llm.engine.pool.shape.bytes_per_token
+    if reuse is None or reuse.store.disk is None:
+        return True
+    missing = reuse.missing(segments, token)
+    size = sum(len(chunk.token_ids) * token + _FRAME_BYTES for chunk in missing)
+    return size <= reuse.store.disk.free_bytes()
 
 
 def _segments(llm: LLM, chunks: Sequence[Chunk], name: str) -> list[TokenSegment]:

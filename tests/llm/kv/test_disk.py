@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,46 @@ def test_what_was_saved_is_loaded(dtype: torch.dtype, tmp_path: Path) -> None:
     assert same(found, made)
     assert disk.load("two", made.token_ids) is None
     assert stats(tmp_path)[0][:2] == ("model", 1)
+
+
+def test_mapped_chunks_keep_no_file_open(tmp_path: Path) -> None:
+    disk, made = tier(tmp_path), segment(1)
+    disk.save("one", made)
+    before = len(os.listdir("/proc/self/fd"))
+    mapped = [disk.load("one", made.token_ids) for _ in range(20)]
+    assert all(same(each, made) for each in mapped)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_folder_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    disk, made = tier(tmp_path / "kv"), segment(1)
+    shutil.rmtree(tmp_path / "kv")
+    assert disk.load("one", made.token_ids) is None
+    assert disk.save("one", made)
+    assert same(disk.load("one", made.token_ids), made)
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "screens").mkdir()
+    (tmp_path / "screens" / "main.kv").write_text("<Screen>:")
+    disk = tier(tmp_path)
+    disk.save("one", segment(1))
+    (disk.folder / "notes.kv").write_text("mine")
+    assert verify(tmp_path) == (1, [])
+    assert drop_others(tmp_path, []) == 1
+    assert (tmp_path / "screens" / "main.kv").exists()
+    assert (disk.folder / "notes.kv").exists()
+
+
+def test_what_was_left_half_written_goes(tmp_path: Path) -> None:
+    disk = tier(tmp_path)
+    old, new = disk.folder / "old.part", disk.folder / "new.part"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    assert stats(tmp_path) == []
+    assert not old.exists()
+    assert new.exists(), "somebody may be writing it"
 
 
 def test_another_model_or_anchor_finds_nothing(tmp_path: Path) -> None:

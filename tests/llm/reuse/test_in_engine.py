@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chunkwise.errors import ConfigError
 from chunkwise.llm.local import LLM, ReuseSettings
 from chunkwise.llm.models.fake import write_fake
+from chunkwise.llm.reusing import Reuse
 from chunkwise.llm.sequence import TokenSegment
-from chunkwise.types import SamplingParams
+from chunkwise.types import Prompt, SamplingParams, Segment
 from tests.llm.engines import greedy
 from tests.llm.reuse.test_policies import ANCHOR, asked
 
@@ -30,8 +33,7 @@ def engine(model: Path, *, tokens: int = 4096, **settings: Any) -> LLM:
 
 
 def complete(llm: LLM, prompts: list[tuple[TokenSegment, ...]], n: int = 12) -> list[list[int]]:
-    for pieces in prompts:
-        llm._keep(pieces)
+    llm._keep(piece for pieces in prompts for piece in pieces)
     outputs = llm._outputs([llm._request(pieces, greedy(n)) for pieces in prompts])
     assert not any(output.completions[0].error for output in outputs)
     return [output.token_ids for output in outputs]
@@ -52,6 +54,77 @@ def test_little_memory_changes_no_token(tiny_llama: Path) -> None:
     assert little.engine.queues.preemptions, "there was room for all"
     check_nothing_is_held(plenty)
     check_nothing_is_held(little)
+
+
+def test_a_chunk_that_comes_twice_is_seen_twice(tiny_llama: Path, oracle: LLM) -> None:
+    ids = tuple(range(40, 60))
+    again = TokenSegment(ids, "one")
+    pieces = (TokenSegment(tuple(ANCHOR)), again, TokenSegment((5,)), again, TokenSegment((6, 7)))
+    llm = engine(tiny_llama, policy="none")
+    full = oracle.generate([[*ANCHOR, *ids, 5, *ids, 6, 7]], greedy(8))[0].token_ids
+    assert complete(llm, [pieces], 8) == [full], "the first stands where it was computed"
+
+
+def test_what_lost_its_chunks_while_it_waited_is_computed_in_full(
+    tiny_llama: Path, oracle: LLM
+) -> None:
+    llm = engine(tiny_llama)
+    prompt, pieces = asked(6)
+    llm._keep(pieces)
+    request = llm._request(pieces, greedy(8))
+    llm._add(request)
+    llm.step()  # the question, over the chunks as they are
+    queues, reuse = llm.engine.queues, llm.engine.reuse
+    assert reuse is not None
+    queues._preempt(queues.running[0])
+    for piece in pieces:
+        if piece.content_id:
+            reuse.store.drop(piece.content_id)
+    output = llm._finished(request.id)
+    assert output.token_ids == oracle.generate([prompt.ids], greedy(8))[0].token_ids
+    assert "reused_tokens" not in output.usage
+    check_nothing_is_held(llm)
+
+
+@pytest.mark.parametrize("when", ["pick", "lay_out"])
+def test_an_interrupt_between_the_passes_changes_no_token(
+    when: str, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = asked(7)[1]
+    wanted = complete(engine(tiny_llama), [pieces])
+    llm = engine(tiny_llama)
+    llm._keep(pieces)
+    request = llm._request(pieces, greedy(12))
+    llm._add(request)
+    owner, name = (Reuse, "_picked") if when == "pick" else (Reuse, "_lay_out")
+    real = getattr(owner, name)
+    calls = []
+
+    def interrupted(self: Reuse, *arguments: Any) -> Any:
+        calls.append(1)
+        found = real(self, *arguments)
+        if len(calls) == (1 if when == "pick" else 2):
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(owner, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        deque(llm.updates(request.id))
+    assert [llm._finished(request.id).token_ids] == wanted
+    check_nothing_is_held(llm)
+
+
+def test_more_chunks_than_there_is_room_for(tiny_llama: Path, tmp_path: Path) -> None:
+    pieces = asked(8, chunks=5)[1]
+    wanted = complete(engine(tiny_llama, folder=tmp_path), [pieces])
+    small = engine(tiny_llama, folder=tmp_path)
+    store = small.engine.reuse.store  # type: ignore[union-attr]
+    sizes = [len(piece.token_ids) for piece in pieces if piece.content_id]
+    store.budget_bytes = sum(sizes[:2]) * small.engine.pool.shape.bytes_per_token
+    complete(small, [pieces])
+    assert 0 < store.used_bytes <= store.budget_bytes
+    assert complete(engine(tiny_llama, folder=tmp_path), [pieces]) == wanted
+    check_nothing_is_held(small)
 
 
 @pytest.mark.parametrize("steps", range(6))
@@ -85,6 +158,14 @@ def test_the_output_says_that_it_is_approximate(tiny_llama: Path) -> None:
     assert usage["prompt_tokens"] == len(prompt.ids)
     scored = llm._request(pieces, SamplingParams(max_tokens=1, prompt_logprobs=0))
     assert "reused_tokens" not in llm._run(scored).usage, "log-probabilities must be exact"
+
+
+def test_logits_that_are_asked_for_are_exact(tiny_llama: Path, oracle: LLM) -> None:
+    llm = engine(tiny_llama)
+    text = Prompt((Segment("user", "The pier is green.", "one"), Segment("user", "Is it?")))
+    llm.generate(text, greedy(2))
+    assert llm.generate(text, greedy(2))[0].usage.get("reused_tokens") or llm.engine.reuse
+    assert np.allclose(llm.next_logits(text), oracle.next_logits(text), atol=1e-4)
 
 
 def test_without_room_for_chunks_prompts_are_computed_in_full(

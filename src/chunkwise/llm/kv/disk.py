@@ -12,9 +12,11 @@ import contextlib
 import hashlib
 import json
 import logging
-import mmap
 import os
+import re
 import struct
+import tempfile
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,7 +34,9 @@ logger = logging.getLogger(__name__)
 _MAGIC = b"CWKV0001"
 _PAGE = 4096
 _HEAD = struct.Struct("<8sII")  # magic, length of the header, its CRC-32
-_SUFFIX = ".kv"
+_SUFFIX, _PART = ".kv", ".part"
+_FOLDER, _FILE = re.compile("[0-9a-f]{24}"), re.compile(r"[0-9a-f]{32}\.kv")
+_PART_S = 600.0  # nobody writes a chunk for so long
 
 
 class _Unusable(Exception):
@@ -112,6 +116,7 @@ class DiskTier:
 
     def __init__(self, folder: Path, made_for: str, shape: KVShape, budget_bytes: int) -> None:
         self.made_for, self.shape, self.budget_bytes = made_for, shape, budget_bytes
+        self.root = folder
         self.folder = folder / hashlib.blake2b(made_for.encode(), digest_size=12).hexdigest()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -119,50 +124,65 @@ class DiskTier:
             raise ConfigError(
                 f"{str(folder)!r} cannot hold chunks: {exc.strerror}. Name another folder."
             ) from exc
+        self._unusable: set[str] = set()  # files that are damaged and could not be removed
+        self._used: int | None = None  # bytes of all models, as far as this process knows
 
     def load(self, content_id: str, token_ids: TokenIds) -> Segment | None:
         """The segment of a chunk, mapped; None if it is not there or cannot be used."""
         path = self._path(content_id)
         try:
             segment = self._read(path, content_id, token_ids)
-            os.utime(path)  # used now
         except FileNotFoundError:
             return None
-        except (_Unusable, OSError, ValueError) as exc:
-            logger.warning("%s cannot be used and is computed again: %s", path, exc)
-            _remove(path)
+        except _Unusable as exc:
+            logger.warning("%s cannot be used and is removed: %s", path, exc)
+            if not _remove(path):
+                self._unusable.add(path.name)
             return None
+        except OSError as exc:  # for this process, at this moment
+            logger.warning("%s cannot be read: %s", path, exc)
+            return None
+        with contextlib.suppress(OSError):  # a folder that can only be read
+            os.utime(path)  # used now
         return segment
 
     def save(self, content_id: str, segment: Segment) -> bool:
         """Write a complete segment; False where it cannot be kept, which is logged.
 
-        Files that were used longest ago make room for it.
+        Files that were used longest ago, of any model, make room for it.
         """
-        path = self._path(content_id)
-        part = path.with_suffix(f".{os.getpid()}.part")
+        path, part = self._path(content_id), None
         head, arrays = self._packed(content_id, segment)
         size = len(head) + sum(_padded(array.nbytes) for array in arrays)
-        if not self._make_room(size):
-            return False
         try:
-            with part.open("wb") as file:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._make_room(size):
+                return False
+            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=_PART, delete=False) as file:
+                part = Path(file.name)
                 file.write(head)
                 for array in arrays:
                     file.write(memoryview(array).cast("B"))
                     file.write(bytes(_padded(array.nbytes) - array.nbytes))
-                file.flush()
-                os.fsync(file.fileno())
             part.replace(path)
         except OSError as exc:
             logger.warning("%s cannot be written, and is not kept: %s", path, exc.strerror)
-            _remove(part)
+            if part is not None:
+                _remove(part)
             return False
+        self._unusable.discard(path.name)
+        self._used = (self._used or 0) + size
         return True
+
+    def free_bytes(self) -> int:
+        """Room that is left before anything is removed."""
+        self._used = sum(status.st_size for _, status in _all_files(self.root))
+        return max(self.budget_bytes - self._used, 0)
 
     def has(self, content_id: str) -> bool:
         """Whether there is a file of a chunk; whether it can be used, `load` finds out."""
-        return self._path(content_id).exists()
+        path = self._path(content_id)
+        return path.name not in self._unusable and path.exists()
 
     def drop(self, content_id: str) -> bool:
         """Remove a chunk; whether it was there."""
@@ -173,16 +193,18 @@ class DiskTier:
 
     def _make_room(self, size: int) -> bool:
         """Remove what was used longest ago until `size` bytes fit."""
-        files = sorted(_files(self.folder), key=lambda file: file[1].st_mtime_ns)
-        used = sum(status.st_size for _, status in files)
         if size > self.budget_bytes:
             return False
+        if self._used is not None and self._used + size <= self.budget_bytes:
+            return True
+        files = sorted(_all_files(self.root), key=lambda file: file[1].st_mtime_ns)
+        self._used = sum(status.st_size for _, status in files)
         for path, status in files:
-            if used + size <= self.budget_bytes:
+            if self._used + size <= self.budget_bytes:
                 break
-            _remove(path)
-            used -= status.st_size
-        return True
+            if _remove(path):
+                self._used -= status.st_size
+        return self._used + size <= self.budget_bytes
 
     def _packed(self, content_id: str, segment: Segment) -> tuple[bytes, list[Any]]:
         arrays = [segment.token_ids, _as_bytes(segment.k), _as_bytes(segment.v)]
@@ -207,52 +229,61 @@ class DiskTier:
             raise _Unusable("it holds another chunk")
         return self._segment(header, parts, token_ids)
 
-    def _segment(
-        self, header: dict[str, Any], parts: list[memoryview], token_ids: TokenIds
-    ) -> Segment:
+    def _segment(self, header: dict[str, Any], parts: list[Tensor], token_ids: TokenIds) -> Segment:
         layers, heads, size, dtype, device = self.shape
         count = header["tokens"]
-        ids = np.frombuffer(parts[0], np.int32)
+        ids = parts[0].numpy().view(np.int32)
         if header["dtype"] != str(dtype):
             raise _Unusable(f"its numbers are {header['dtype']}, not {dtype}")
         if ids.tobytes() != token_ids.tobytes():
             raise _Unusable("its tokens are others")
-        k, v = (
-            torch.frombuffer(part, dtype=dtype).view(layers, heads, count, size).to(device)
-            for part in parts[1:]
-        )
+        if [part.nbytes for part in parts[1:]] != 2 * [count * self.shape.bytes_per_token // 2]:
+            raise _Unusable("its numbers have another shape")
+        k, v = (part.view(dtype).view(layers, heads, count, size).to(device) for part in parts[1:])
         return Segment(k, v, ids, header["start"], count, count, count, 0)
 
 
-def _checked(path: Path) -> tuple[dict[str, Any], list[memoryview]]:
-    """Header and numbers of a file, mapped and as they were written."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < _PAGE:
-            raise _Unusable(f"it ends after {size} bytes")
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    header, at = _header(mapped)
+def _checked(path: Path) -> tuple[dict[str, Any], list[Tensor]]:
+    """Header and numbers of a file, as bytes: mapped, and as they were written."""
+    size = path.stat().st_size
+    if size < _PAGE:
+        raise _Unusable(f"it ends after {size} bytes")
+    try:  # torch's own mapping keeps no file open
+        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    except RuntimeError as exc:
+        raise OSError(str(exc)) from exc
+    header, at = _header(mapped.numpy().data)
     parts = []
     for nbytes, crc in zip(header["sizes"], header["crc"], strict=True):
         if at + nbytes > size:
             raise _Unusable(f"it ends after {size} bytes")
-        view = memoryview(mapped)[at : at + nbytes]
-        if zlib.crc32(view) != crc:
+        part = mapped[at : at + nbytes]
+        if zlib.crc32(part.numpy().data) != crc:
             raise _Unusable("its checksum is wrong")
-        parts.append(view)
+        parts.append(part)
         at += _padded(nbytes)
     return header, parts
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    """Our folders in a folder that may hold others."""
+    found = root.iterdir() if root.is_dir() else ()
+    return sorted(path for path in found if _FOLDER.fullmatch(path.name) and path.is_dir())
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Chunks of one of our folders; what others left half written long ago is removed."""
     for entry in os.scandir(folder):
-        if entry.name.endswith(_SUFFIX):
-            with contextlib.suppress(FileNotFoundError):  # another process removed it
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
+            if _FILE.fullmatch(entry.name):
                 yield Path(entry.path), entry.stat()
+            elif entry.name.endswith(_PART) and entry.stat().st_mtime < time.time() - _PART_S:
+                _remove(Path(entry.path))
+
+
+def _all_files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for folder in _folders(root):
+        yield from _files(folder)
 
 
 def _remove(path: Path) -> bool:
@@ -263,10 +294,10 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _header(mapped: mmap.mmap) -> tuple[dict[str, Any], int]:
+def _header(data: memoryview) -> tuple[dict[str, Any], int]:
     """The header of a file, and where its numbers begin."""
-    magic, length, crc = _HEAD.unpack_from(mapped)
-    text = mapped[_HEAD.size : _HEAD.size + length]
+    magic, length, crc = _HEAD.unpack_from(data)
+    text = bytes(data[_HEAD.size : _HEAD.size + length])
     if magic != _MAGIC or zlib.crc32(text) != crc:
         raise _Unusable("it is no file of chunks, or one of another version")
     header: dict[str, Any] = json.loads(text)

@@ -13,13 +13,14 @@ Exact when: every position of every chunk is computed afresh.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from chunkwise.llm.kv.memory import Held, Positions, Segment, TokenIds
 from chunkwise.llm.kv.pool import SegmentPool
 from chunkwise.llm.kv.segments import SequenceKV, WriteRange
+from chunkwise.llm.kv.store import ChunkStore
 
 
 class Placed(NamedTuple):
@@ -32,18 +33,6 @@ class Placed(NamedTuple):
     def end(self) -> int:
         """Position after its last key."""
         return self.position + self.segment.capacity
-
-
-class Holder(Protocol):
-    """Who counts the holders of chunks' segments."""
-
-    def retain(self, segment: Segment) -> None:
-        """Count one more."""
-        ...
-
-    def release(self, segment: Segment) -> None:
-        """Count one less."""
-        ...
 
 
 class Layout(NamedTuple):
@@ -71,14 +60,14 @@ class PatchedKV(SequenceKV):
     rest as usual.
 
     Attributes:
-        chunks: Who counts the holders of the chunks.
+        chunks: Where the chunks are from; it counts their holders.
         prompt_end: Length of the prompt, once there is room for its rows; 0 before.
     """
 
     __slots__ = ("_layout", "_prefix", "chunks", "prompt_end")
 
     def __init__(
-        self, pool: SegmentPool, chunks: Holder, *, piece_tokens: int = 64, join_pieces: int = 4
+        self, pool: SegmentPool, chunks: ChunkStore, *, piece_tokens: int = 64, join_pieces: int = 4
     ) -> None:
         super().__init__(pool, piece_tokens=piece_tokens, join_pieces=join_pieces)
         self.chunks = chunks
@@ -88,6 +77,7 @@ class PatchedKV(SequenceKV):
     def lay_out(self, layout: Layout) -> None:
         """Say what the prompt is made of; the chunks are held from now on. Where it was laid out
         otherwise before, all behind the prefix is dropped."""
+        assert self._layout is not None or not self.prompt_end, "laid out without a layout"
         for placed in layout.chunks:
             self.chunks.retain(placed.segment)
         self._forget()
@@ -175,19 +165,9 @@ class PatchedKV(SequenceKV):
         return found
 
     def truncate(self, length: int) -> None:
-        """See `SequenceKV.truncate`; within the prompt only rows of its own are dropped."""
-        if length >= self.prompt_end:
-            super().truncate(length)
-            return
-        self.pool.tick()
-        while self.entries[-1].segment.at is None:
-            self._drop(self.entries.pop())
-        own = self._own()
-        assert own.at is not None, "placed with positions"
-        assert own.writer is self, "others write these rows"
-        assert not own.frozen, "others hold these rows"
-        own.filled = int(np.searchsorted(own.at, length))
-        self.num_tokens = length
+        """See `SequenceKV.truncate`; not within a prompt that is laid out."""
+        assert length >= self.prompt_end, "within the prompt"
+        super().truncate(length)
 
     def empty(self) -> SequenceKV:
         """See `SequenceKV.empty`."""
@@ -238,7 +218,8 @@ class PatchedKV(SequenceKV):
         return is_own and super()._is_private(held)
 
     def _is_chunk(self, held: Held) -> bool:
-        return bool(self.prompt_end) and held.hides is not None
+        chunks = self._layout.chunks if self._layout is not None else ()
+        return any(held.segment is placed.segment for placed in chunks)
 
     def _own(self) -> Segment:
         return next(held.segment for held in self.entries if held.segment.at is not None)
@@ -259,7 +240,8 @@ def _held(placed: Placed, fresh: Positions) -> Held:
     hides = np.zeros(segment.capacity, np.bool_)
     low, high = np.searchsorted(fresh, [position, placed.end])
     hides[fresh[low:high] - position] = True
-    return Held(segment, position - segment.start, segment.capacity, hides)
+    base = position - segment.start
+    return Held(segment, base, segment.capacity, hides if low < high else None)
 
 
 def _runs(own: Segment, positions: Positions) -> list[WriteRange]:

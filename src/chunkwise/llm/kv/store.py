@@ -51,8 +51,7 @@ class ChunkStore:
         """The segment of a chunk, or None; one with other tokens is none."""
         entry = self._entries.get(content_id)
         if entry is None:
-            segment = None if self.disk is None else self.disk.load(content_id, token_ids)
-            return segment if segment is not None and self._keep(content_id, segment) else None
+            return self._loaded(content_id, token_ids)
         if entry.segment.token_ids.tobytes() != token_ids.tobytes():
             return None
         entry.last_used = next(self._clock)
@@ -88,8 +87,23 @@ class ChunkStore:
             self.used_bytes -= entry.segment.nbytes
         return (self.disk is not None and self.disk.drop(content_id)) or entry is not None
 
+    def _loaded(self, content_id: str, token_ids: TokenIds) -> Segment | None:
+        """The segment of a chunk from disk, in memory from now on."""
+        if self.disk is None:
+            return None
+        if not self.has_room(len(token_ids) * self.disk.shape.bytes_per_token):
+            return None
+        segment = self.disk.load(content_id, token_ids)
+        return segment if segment is not None and self._keep(content_id, segment) else None
+
     def _keep(self, content_id: str, segment: Segment) -> bool:
-        if content_id in self._entries or not self._make_room(segment.nbytes):
+        old = self._entries.get(content_id)
+        if old is not None:
+            if old.segment.refs or old.segment.token_ids.tobytes() == segment.token_ids.tobytes():
+                return False
+            del self._entries[content_id]  # the same id for other tokens
+            self.used_bytes -= old.segment.nbytes
+        if not self._make_room(segment.nbytes):
             return False
         self._entries[content_id] = Entry(content_id, segment, next(self._clock))
         self.used_bytes += segment.nbytes
