@@ -119,6 +119,15 @@ def picked_by(policy: Any, prompt: Prompt, dense: Dense) -> set[int]:
     return first | most(set(tokens) - first, count - len(first))
 
 
+def test_the_kernels_of_this_processor_agree(tiny_llama: Path) -> None:
+    for seed in range(3):
+        _, pieces = asked(seed)
+        policy = {"name": "question", "ratio": 0.3}
+        wanted, _, _ = answered(engine(tiny_llama, policy), pieces)
+        found, _, _ = answered(engine(tiny_llama, policy, kernels="cpu"), pieces)
+        assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
 @pytest.mark.parametrize("policy", EXACT, ids=str)
 def test_everything_computed_afresh_is_a_full_prefill(
     policy: Any, tiny_llama: Path, oracle: LLM
