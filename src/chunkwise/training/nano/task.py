@@ -47,7 +47,7 @@ _MAX_ROW_TOKENS = 1600
 _LEAST_PACE = 0.02  # of the last stage
 SHAPES = {
     "nano": Shape(384, 1024, 6, 6, 2),
-    "draft": Shape(192, 512, 5, 6, 2),
+    "draft": Shape(192, 480, 5, 6, 2),
     "tiny": Shape(32, 64, 2, 2, 1),
 }
 """Shapes by size."""
