@@ -48,9 +48,9 @@ class NanoRecipe:
     """
 
     size: Size = "nano"
-    steps: int = 20_000
+    steps: int = 10_500
     lr: float = 1.5e-4
-    batch_tokens: int = 2048
+    batch_tokens: int = 1024
     micro_tokens: int = 512
     narrow: float = 0.7
     question_weight: float = 0.2
@@ -63,7 +63,7 @@ class NanoRecipe:
     rewarm: int = 40
     save_every: int = 400
     evaluate_every: int = 100
-    questions: int = 300
+    questions: int = 200
 
     def __post_init__(self) -> None:
         self.plan(None)
