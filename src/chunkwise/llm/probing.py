@@ -120,22 +120,30 @@ class _Asked:
         self.rows = slice(first_row + skipped, first_row + piece.tokens)
         self.positions = torch.from_numpy(pending[skipped:].astype(np.int64))
         self.held = piece.sequence.kv.parts(int(pending[-1]) + 1)
+        self.ends = np.cumsum([held.length for held in self.held])
+        self.is_chunk = [
+            any(held.segment is chunk.segment for chunk in self.state.chunks) for held in self.held
+        ]
+        at = torch.from_numpy(np.concatenate([held.positions for held in self.held]))
+        self.hidden = at > self.positions[:, None]  # (rows, keys)
 
     def add(self, layer: int, q: Tensor, rotary: RotaryTable, scale: float) -> None:
         q = q[self.rows]
-        scores = [_scores(q, held, layer, self.positions, rotary, scale) for held in self.held]
-        weights = torch.cat(scores, -1).softmax(-1).sum((0, 1)).cpu().numpy()
-        for held, part in zip(
-            self.held, np.split(weights, np.cumsum([h.length for h in self.held])[:-1]), strict=True
-        ):
-            if any(held.segment is chunk.segment for chunk in self.state.chunks):
+        each = [_scores(q, held, layer, self.positions, rotary, scale) for held in self.held]
+        scores = torch.cat(each, -1)
+        scores.masked_fill_(self.hidden[:, None].to(scores.device), -torch.inf)
+        weights = scores.softmax(-1).sum((0, 1)).cpu().numpy()
+        parts = np.split(weights, self.ends[:-1])
+        for held, part, is_chunk in zip(self.held, parts, self.is_chunk, strict=True):
+            if is_chunk:
                 self.found[held.position : held.end] += part
 
 
 def _is_probed(piece: Slice) -> bool:
-    state = piece.sequence.state.get("reuse")
-    last = int(piece.sequence.pending[piece.tokens - 1])
-    return state is not None and state.is_probing and last >= state.question
+    state: Reused | None = piece.sequence.state.get("reuse")
+    if state is None or not state.is_probing:
+        return False
+    return int(piece.sequence.pending[piece.tokens - 1]) >= state.question
 
 
 def _scores(
@@ -145,9 +153,4 @@ def _scores(
     keys = held.segment.k[layer, :, : held.length].float()
     turned = rotate(q, positions - held.base, rotary).float()
     grouped = turned.view(len(q), keys.shape[0], -1, keys.shape[-1])
-    scores = torch.einsum("nhgd,hkd->nhgk", grouped, keys).flatten(1, 2) * scale
-    at = held.position + torch.arange(held.length)
-    if held.segment.at is not None:
-        known = torch.from_numpy(held.segment.at[: held.length].astype(np.int64))
-        at[: len(known)] = known
-    return scores.masked_fill((at > positions[:, None])[:, None].to(scores.device), -torch.inf)
+    return torch.einsum("nhgd,hkd->nhgk", grouped, keys).flatten(1, 2) * scale

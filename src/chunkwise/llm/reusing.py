@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from chunkwise.llm.inputs import AnyPrompt, check_counts
@@ -259,10 +258,7 @@ def cut(sequence: Sequence, first: int, end: int) -> Segment:
     for held in sequence.kv.entries:
         if held.position <= first and end <= held.end:
             rows = slice(first - held.position, end - held.position)
-            k, v = (
-                x[:, :, rows].clone(memory_format=torch.contiguous_format)
-                for x in (held.segment.k, held.segment.v)
-            )
+            k, v = held.segment.copied(rows)
             ids = held.segment.token_ids[rows].copy()
             count = end - first
             return Segment(k, v, ids, held.segment.start + rows.start, count, count, count, 0)

@@ -156,7 +156,8 @@ def _parts(held: list[tuple[Held, int, int]], positions: NDArray[np.int64]) -> l
     rel = positions[rows] - base
     limit = np.minimum(length, rel - start + 1)
     for i, end in zip(order, n.cumsum().tolist(), strict=True):
-        _limit_scattered(held[i][0], positions[rows[end - held[i][2] : end]], limit, end)
+        if held[i][0].segment.at is not None:
+            _limit_scattered(held[i][0], positions[rows[end - held[i][2] : end]], limit, end)
     sizes = [int(sum(held[i][2] for i in group)) for group in by_segment.values()]
     segments = [held[group[0]][0].segment for group in by_segment.values()]
     hides = [_hides([held[i] for i in group]) for group in by_segment.values()]
@@ -182,7 +183,8 @@ def _limit_scattered(
         end: One past the last of these rows.
     """
     at = held.segment.at
-    if at is not None and positions[0] <= at[-1]:
+    assert at is not None, "its keys are one run"
+    if positions[0] <= at[-1]:
         count = np.searchsorted(at, positions, side="right")
         behind = np.maximum(positions - int(at[-1]), 0)
         limit[end - len(positions) : end] = np.minimum(count + behind, held.length)

@@ -83,6 +83,13 @@ class Segment:
         """Bytes of keys and values, filled or not."""
         return self.k.nbytes + self.v.nbytes
 
+    def copied(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Keys and values of some rows, in memory of their own."""
+        k, v = (
+            of[:, :, rows].clone(memory_format=torch.contiguous_format) for of in (self.k, self.v)
+        )
+        return k, v
+
 
 class Held(NamedTuple):
     """One entry of what a sequence holds: the first `length` keys of a segment, from a base.
@@ -107,3 +114,12 @@ class Held(NamedTuple):
     def end(self) -> int:
         """Position after the last key held."""
         return self.base + self.segment.start + self.length
+
+    @property
+    def positions(self) -> Positions:
+        """Where each of its keys stands: `(length,)`."""
+        found = self.position + np.arange(self.length, dtype=np.int32)
+        at = self.segment.at
+        if at is not None:
+            found[: len(at)] = at[: self.length]
+        return found

@@ -209,7 +209,7 @@ class PatchedKV(SequenceKV):
         shown = np.zeros(self.num_tokens, np.int64)
         for held in self.parts(self.num_tokens):
             assert held.segment.filled >= held.length, "held, but not filled"
-            places = _positions(held)
+            places = held.positions
             shown[places if held.hides is None else places[~held.hides[: held.length]]] += 1
         assert (shown == 1).all(), f"positions {np.flatnonzero(shown != 1)} are not there once"
 
@@ -225,14 +225,7 @@ class PatchedKV(SequenceKV):
         return next(held.segment for held in self.entries if held.segment.at is not None)
 
     def _prefix_ranges(self, start: int, end: int) -> list[WriteRange]:
-        found = []
-        for held in self.entries[: self._prefix]:
-            first, last = max(start, held.position), min(end, held.end)
-            if first < last:
-                assert held.segment.writer is self, "a row of another sequence"
-                offset, rel = first - held.position, first - held.base
-                found.append(WriteRange(held.segment, offset, last - first, rel))
-        return found
+        return self._ranges(self.entries[: self._prefix], start, end)
 
 
 def _held(placed: Placed, fresh: Positions) -> Held:
@@ -254,12 +247,3 @@ def _runs(own: Segment, positions: Positions) -> list[WriteRange]:
         WriteRange(own, offset + start, size, int(positions[start]))
         for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)
     ]
-
-
-def _positions(held: Held) -> Positions:
-    """Positions of the keys that are held."""
-    run = held.position + np.arange(held.length, dtype=np.int32)
-    at = held.segment.at
-    if at is not None:
-        run[: len(at)] = at[: held.length]
-    return run

@@ -122,10 +122,7 @@ class SegmentPool:
         """
         assert segment.refs == 1, f"{segment.refs} holders"
         # The copies come first: if there is no memory for them, nothing has changed.
-        k, v = (
-            rows_of[:, :, :rows].clone(memory_format=torch.contiguous_format)
-            for rows_of in (segment.k, segment.v)
-        )
+        k, v = segment.copied(slice(rows))
         if segment.node is not None:
             for below in self.tree.prune(segment.node, rows):
                 self.cached_bytes -= below.nbytes

@@ -114,8 +114,12 @@ class SequenceKV:
 
     def write_ranges(self, start: int, end: int) -> list[WriteRange]:
         """Where reserved positions `start .. end` go, in order; none of them is computed yet."""
+        return self._ranges(self.entries, start, end)
+
+    def _ranges(self, entries: list[Held], start: int, end: int) -> list[WriteRange]:
+        """See `write_ranges`; of some of the entries, which follow each other."""
         found = []
-        for held in reversed(self.entries):
+        for held in reversed(entries):
             if held.end <= start:
                 break
             first, last = max(start, held.position), min(end, held.end)

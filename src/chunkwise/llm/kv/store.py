@@ -82,10 +82,10 @@ class ChunkStore:
 
     def drop(self, content_id: str) -> bool:
         """Forget a chunk; whether it was there. Those who hold it keep it until they end."""
-        entry = self._entries.pop(content_id, None)
-        if entry is not None:
-            self.used_bytes -= entry.segment.nbytes
-        return (self.disk is not None and self.disk.drop(content_id)) or entry is not None
+        is_there = content_id in self._entries
+        if is_there:
+            self._forget(content_id)
+        return (self.disk is not None and self.disk.drop(content_id)) or is_there
 
     def _loaded(self, content_id: str, token_ids: TokenIds) -> Segment | None:
         """The segment of a chunk from disk, in memory from now on."""
@@ -101,8 +101,7 @@ class ChunkStore:
         if old is not None:
             if old.segment.refs or old.segment.token_ids.tobytes() == segment.token_ids.tobytes():
                 return False
-            del self._entries[content_id]  # the same id for other tokens
-            self.used_bytes -= old.segment.nbytes
+            self._forget(content_id)  # the same id for other tokens
         if not self._make_room(segment.nbytes):
             return False
         self._entries[content_id] = Entry(content_id, segment, next(self._clock))
@@ -125,6 +124,8 @@ class ChunkStore:
             if self.used_bytes + nbytes <= self.budget_bytes:
                 break
             if not entry.segment.refs:
-                del self._entries[entry.content_id]
-                self.used_bytes -= entry.segment.nbytes
+                self._forget(entry.content_id)
         return True
+
+    def _forget(self, content_id: str) -> None:
+        self.used_bytes -= self._entries.pop(content_id).segment.nbytes
