@@ -231,7 +231,9 @@ def test_nan_ends_one_request_and_poisons_no_other(tiny_llama: Path) -> None:
 def test_nan_in_a_prompt_does_not_reach_those_that_share_its_beginning(
     tiny_llama: Path, oracle: LLM, kernels: str
 ) -> None:
-    llm = LLM(tiny_llama, dtype="float32", kernels=kernels, token_budget=60, kv_budget_mb=8)
+    device = "cpu" if kernels == "cpu" else "auto"
+    more = {"device": device, "kernels": kernels, "token_budget": 60, "kv_budget_mb": 8}
+    llm = LLM(tiny_llama, dtype="float32", **more)  # type: ignore[arg-type]
     llm.engine.runner.model.embedding.dense[77] = torch.nan
     shared = [5] * 60
     bad = llm.add([*shared, 8, 77, *range(100, 170)], greedy(5))
@@ -337,7 +339,7 @@ def test_wrong_settings_are_named(tiny_llama: Path, tmp_path: Path) -> None:
     for options, message in (
         ({"dtype": "float8"}, "float8"),
         ({"kernels": "fast"}, "fast"),
-        ({"kernels": "cuda"}, "cuda"),
+        ({"kernels": "cuda", "device": "cpu"}, "cuda"),
         ({"policy": "stallfree"}, "stall_free"),
         ({"token_budget": 0}, "token_budget"),
         ({"kv_budget_mb": -1}, "kv_budget_mb"),

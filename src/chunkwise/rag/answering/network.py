@@ -6,7 +6,8 @@ Differs: one encoder for both; the intensive verdict compares spans of all passa
     answer" whose logit is 0, and `[CLS]` lifts or lowers all spans of its window (the gate), so
     that windows can be computed apart.
 Exact when: always: a window's scores do not depend on what it is packed with (float32).
-Cost: linear layers see no padding; attention is one call a run of windows of equal length.
+Cost: linear layers see no padding; attention is one call a run of windows of equal length, on
+    CUDA one call in all, over padded windows.
 
 Shared by the reader and its training. Parameters are float32 or bfloat16; the heads compute in
 float32.
@@ -115,18 +116,22 @@ class ReaderNetwork(nn.Module):
         """Scores of each run, in the order of `packed.runs`."""
         x = self.words(packed.ids) + self.positions(packed.positions) + self.types(packed.types)
         x = F.dropout(self.norm(x), self.dropout, self.training)  # (total_tokens, hidden)
+        grid = padded_grid(packed.runs, x.device) if x.is_cuda else None
         for layer in self.layers:
-            x = layer(x, packed.runs)
-        parts = torch.split(x, [length * n for length, n in packed.runs])
+            x = layer(x, packed.runs, grid)
+        sizes = [length * n for length, n in packed.runs]
         with torch.autocast(x.device.type, enabled=False):
+            spans = _float_linear(self.span, x.float())
             return [
-                self._verdicts(part.view(n, length, -1).float())
-                for part, (length, n) in zip(parts, packed.runs, strict=True)
+                self._verdicts(states.view(n, length, -1), spans.view(n, length, 2))
+                for states, spans, (length, n) in zip(
+                    torch.split(x, sizes), torch.split(spans, sizes), packed.runs, strict=True
+                )
             ]
 
-    def _verdicts(self, states: Tensor) -> Verdicts:
-        lifts = _float_linear(self.gate, states[:, 0])  # (n, 3)
-        return Verdicts(_float_linear(self.span, states) + lifts[:, None, :2], lifts[:, 2])
+    def _verdicts(self, states: Tensor, spans: Tensor) -> Verdicts:
+        lifts = _float_linear(self.gate, states[:, 0].float())  # (n, 3)
+        return Verdicts(spans + lifts[:, None, :2], lifts[:, 2])
 
 
 class _Layer(nn.Module):
@@ -141,11 +146,13 @@ class _Layer(nn.Module):
         self.down = nn.Linear(shape.intermediate_size, hidden)
         self.norm = nn.LayerNorm(hidden, eps=shape.layer_norm_eps)
 
-    def forward(self, x: Tensor, runs: list[tuple[int, int]]) -> Tensor:
-        attended = self.out(self._attend(self.qkv(x), runs))
+    def forward(self, x: Tensor, runs: list[tuple[int, int]], grid: Grid | None) -> Tensor:
+        qkv = self.qkv(x)
+        inner = self._attend(qkv, runs) if grid is None else attend_padded(qkv, grid, self.heads)
+        attended = self.out(inner)
         x = self.attention_norm(x + F.dropout(attended, self.dropout, self.training))
-        inner: Tensor = self.down(F.gelu(self.up(x)))
-        return self.norm(x + F.dropout(inner, self.dropout, self.training))  # type: ignore[no-any-return]
+        fed: Tensor = self.down(F.gelu(self.up(x)))
+        return self.norm(x + F.dropout(fed, self.dropout, self.training))  # type: ignore[no-any-return]
 
     def _attend(self, qkv: Tensor, runs: list[tuple[int, int]]) -> Tensor:
         """Attention of every window to itself: `(total_tokens, 3 * hidden)` to `(…, hidden)`."""
@@ -156,6 +163,38 @@ class _Layer(nn.Module):
             attended = _attention(q, k, v)  # (n, heads, length, head_dim)
             parts.append(attended.transpose(1, 2).reshape(n * length, -1))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+class Grid(NamedTuple):
+    """Windows of a pack as rows of one table, padded to the longest.
+
+    Attributes:
+        shape: Windows, tokens of the longest.
+        places: Where each token of the pack stands in the table `(total_tokens,)`.
+        is_there: Which places hold a token: `(windows, 1, 1, longest)`.
+    """
+
+    shape: tuple[int, int]
+    places: Tensor
+    is_there: Tensor
+
+
+def padded_grid(runs: Sequence[tuple[int, int]], device: torch.device) -> Grid:
+    """The table of a pack's windows."""
+    lengths = torch.tensor([length for length, n in runs for _ in range(n)], device=device)
+    shape = len(lengths), runs[-1][0]
+    is_there = torch.arange(shape[1], device=device) < lengths[:, None]
+    return Grid(shape, is_there.flatten().nonzero().squeeze(1), is_there[:, None, None])
+
+
+def attend_padded(qkv: Tensor, grid: Grid, heads: int) -> Tensor:
+    """Attention of every window to itself: `(total_tokens, 3 * hidden)` to `(…, hidden)`."""
+    table = qkv.new_zeros(grid.shape[0] * grid.shape[1], qkv.shape[1])
+    table = table.index_copy(0, grid.places, qkv)
+    q, k, v = table.view(*grid.shape, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=grid.is_there)
+    rows = attended.transpose(1, 2).flatten(0, 1).flatten(1)
+    return rows.index_select(0, grid.places)
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
