@@ -83,11 +83,11 @@ def ask(folder: Path, asked: Sequence[Asked], policy: Any) -> Answered:
     if policy:
         llm.admit([s for one in asked for s in llm.segments(one.prompt) if s.content_id])
     greedy = SamplingParams(max_tokens=24, temperature=0.0)
-    requests = [llm._request(llm.segments(one.prompt), greedy) for one in asked]
+    requests = [llm.request(llm.segments(one.prompt), greedy) for one in asked]
     for request in requests:
         request.wants_logits = True
     began = time.perf_counter()
-    outputs = llm._outputs(list(requests))
+    outputs = llm.run(list(requests))
     seconds = time.perf_counter() - began
     firsts = [request.logits.double().log_softmax(-1).numpy() for request in requests]
     return Answered([output.text.strip() for output in outputs], firsts, seconds)

@@ -140,9 +140,9 @@ def check(model: Path, corpus: Corpus, full: LLM) -> None:
 
 
 def logits(llm: LLM, pieces: Pieces) -> torch.Tensor:
-    request = llm._request(pieces, SamplingParams(max_tokens=1))
+    request = llm.request(pieces, SamplingParams(max_tokens=1))
     request.wants_logits = True
-    llm._run(request)
+    llm._run_one(request)
     assert request.logits is not None
     return request.logits.float().cpu()
 
@@ -158,7 +158,7 @@ def warmed(llm: LLM, corpus: Corpus) -> float:
 def first(llm: LLM, pieces: Pieces) -> object:
     """Answer with one token, as `generate` does."""
     llm._keep(pieces)
-    return llm._run(llm._request(pieces, SamplingParams(max_tokens=1, ignore_eos=True)))
+    return llm._run_one(llm.request(pieces, SamplingParams(max_tokens=1, ignore_eos=True)))
 
 
 def theirs(folder: Path) -> Callable[[Pieces], object]:
@@ -198,7 +198,7 @@ def rate(llm: LLM, corpus: Corpus, rounds: int = 3) -> float:
         sampling = SamplingParams(max_tokens=NEW, ignore_eos=True)
         began = time.perf_counter()
         llm._keep(piece for pieces in asked for piece in pieces)
-        llm._outputs([llm._request(pieces, sampling) for pieces in asked])
+        llm.run([llm.request(pieces, sampling) for pieces in asked])
         rates.append(TOGETHER / (time.perf_counter() - began))
     return statistics.median(rates)
 

@@ -138,6 +138,11 @@ class Settings:
         "values, and answers approximately from these. Empty: prompts are computed in full.",
         room="reuse",
     )
+    reuse_agreement: float = _setting(
+        0.9,
+        "Share of the answers of a self-test that must be those of full prefill, or a local model "
+        "computes prompts in full; 0: not tested.",
+    )
     chunk_memory_mb: int = _setting(
         1024, "Memory for chunks that a local model has read.", unit="MiB"
     )
@@ -157,8 +162,9 @@ class Settings:
                 raise ConfigError(f"`{name}` must be at least {low}, got {getattr(self, name)!r}.")
         if self.overlap >= self.size:
             raise ConfigError(f"`overlap` must be in [0, size={self.size}), got {self.overlap!r}.")
-        if self.threshold > 1:
-            raise ConfigError(f"`threshold` must be at most 1, got {self.threshold!r}.")
+        for name in ("threshold", "reuse_agreement"):
+            if getattr(self, name) > 1:
+                raise ConfigError(f"`{name}` must be at most 1, got {getattr(self, name)!r}.")
 
 
 _LOWEST = {
@@ -172,6 +178,7 @@ _LOWEST = {
     "kv_budget_mb": 0,
     "token_budget": 1,
     "max_sequences": 1,
+    "reuse_agreement": 0,
     "chunk_memory_mb": 1,
     "chunk_disk_mb": 0,
     "workers": 1,

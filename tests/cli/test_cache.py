@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 pytest.importorskip("jinja2")
 
 MODEL = ("--model", "m", "-s", "kernels=reference", "-s", "dtype=float32")
-REUSE = (*MODEL, "-s", "reuse=combined")
+REUSE = (*MODEL, "-s", "reuse=combined", "-s", "reuse_agreement=0")
 
 
 @pytest.fixture
@@ -37,6 +37,35 @@ def folder(tmp_path: Path) -> Path:
 
 def files(folder: Path) -> list[Path]:
     return sorted((folder / ".chunkwise" / "kv").rglob("*.kv"))
+
+
+def test_a_model_that_fails_its_test_reads_all_anew(folder: Path) -> None:
+    reuse = (*MODEL, "-s", "reuse=none")
+    asked = ("ask", "Is the pier green?", *reuse, "-s", "max_tokens=4", "--json")
+    for is_new in (True, False):  # the second one finds what was kept
+        done = process(*asked, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert ("Testing once" in done.stderr) == is_new
+        assert "Chunks are not reused" in done.stderr
+        assert "`reuse_agreement` asks for 0.90" in done.stderr
+        answer = json.loads(done.stdout)
+        assert "reused_tokens" not in answer["usage"]
+        assert "prompt" not in answer["fidelity"]
+    found = parsed("cache", "test", *reuse, cwd=folder)
+    assert found["prompts"] == 24
+    assert found["answers"] < 0.9 * found["floor_answers"]
+    assert found["kl"] > found["floor_kl"]
+    assert not files(folder), "what the test computed is dropped"
+    assert "it failed its self-test" in process("cache", "warm", *reuse, cwd=folder).stderr
+    (kept,) = (folder / ".chunkwise" / "kv" / "fidelity").iterdir()
+    kept.write_text(kept.read_text()[:-9])
+    assert "is run again" in process("cache", "test", *reuse, cwd=folder).stderr
+
+
+def test_exact_answers_read_all_anew(folder: Path) -> None:
+    asked = ("ask", "Is the pier green?", *REUSE, "-s", "max_tokens=4")
+    assert parsed(*asked, cwd=folder)["fidelity"]["prompt"] == "approximate"
+    assert "prompt" not in parsed(*asked, "--exact", cwd=folder)["fidelity"]
 
 
 def test_chunks_are_read_once_and_go_with_their_document(folder: Path) -> None:

@@ -60,6 +60,7 @@ def test_passages_are_read_once_where_it_is_asked_for(
     assert "prompt" not in exact.fidelity
     options = {"model": corpus.settings.model, "reuse": "combined", "max_tokens": 8}
     options |= {"kernels": "reference", "dtype": "float32", "chunk_folder": str(tmp_path / "kv")}
+    options |= {"reuse_agreement": 0.0}
     for _ in range(2):  # the second one reads them from disk
         with chunkwise.open(tmp_path / "corpus", **BASE, **options) as again:
             answer = again.ask("What did the battery cost?")

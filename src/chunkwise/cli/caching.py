@@ -1,4 +1,4 @@
-"""Commands over what a local model has kept of chunks: cache stats, warm, verify, clear."""
+"""Commands over what a local model has kept of chunks: cache stats, warm, test, verify, clear."""
 
 from __future__ import annotations
 
@@ -67,6 +67,24 @@ def warm(
     out().print(f"Read {found.computed} chunks.")
     if found.left:
         err().print(f"[yellow]{found.left} do not fit: raise `chunk_disk_mb`.[/yellow]")
+
+
+@cache_app.command("test")
+def self_test(
+    corpus: CorpusOption = DEFAULT_CORPUS,
+    model: ModelOption = None,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far answers over what is kept are from those of reading all anew."""
+    with open_with(corpus, sets, model=model) as opened:
+        opened.stats()  # there must be a corpus
+        found = opened.fidelity()
+    if as_json:
+        print_json(found._asdict())
+        return
+    for name, value in found._asdict().items():
+        out().print(f"{name:<16} {value:.4g}")
 
 
 @cache_app.command()

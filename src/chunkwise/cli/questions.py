@@ -33,6 +33,9 @@ ModelOption = Annotated[
     str | None,
     typer.Option(help="Folder of a language model; with --base-url, its name on the server."),
 ]
+ExactOption = Annotated[
+    bool, typer.Option("--exact", help="Read all passages anew; nothing approximate is used.")
+]
 BaseUrlOption = Annotated[
     str | None, typer.Option("--base-url", help="OpenAI-compatible server, up to /v1.")
 ]
@@ -81,11 +84,13 @@ def ask(
     threshold: Annotated[
         float | None, typer.Option(help="Confidence below which nothing is found.")
     ] = None,
+    exact: ExactOption = False,
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer a question, with the places it rests on."""
     flags = {"answerer": answerer, "retriever": retriever, "model": model, "base_url": base_url}
+    flags["reuse"] = "" if exact else None
     with open_with(corpus, sets, threshold=threshold, **flags) as opened:
         filters: dict[str, Any] = {"paths": path or (), "metadata": metadata(meta)}
         if as_json:
@@ -102,11 +107,13 @@ def chat(
     answerer: AnswererOption = None,
     model: ModelOption = None,
     base_url: BaseUrlOption = None,
+    exact: ExactOption = False,
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask one question after the other; Ctrl-C stops an answer, Ctrl-D ends."""
     flags = {"answerer": answerer, "model": model, "base_url": base_url}
+    flags["reuse"] = "" if exact else None
     history: list[tuple[str, str]] = []
     with open_with(corpus, sets, **flags) as opened:
         filters: dict[str, Any] = {"paths": path or (), "metadata": metadata(meta)}

@@ -73,8 +73,8 @@ class Engine:
         """What it reuses chunks with, or None."""
         return self.queues.reuse
 
-    def use(self, reuse: Reuse) -> None:
-        """Reuse chunks from now on; before the first request."""
+    def use(self, reuse: Reuse | None) -> None:
+        """Reuse chunks from now on, or no more; while there is no request."""
         self.queues.reuse = reuse
 
     def add(self, request: Request) -> None:

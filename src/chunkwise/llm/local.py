@@ -40,7 +40,7 @@ from chunkwise.llm.models.checkpoint import Checkpoint, fingerprint
 from chunkwise.llm.models.llama import Decoder
 from chunkwise.llm.models.rotary import rotary_table
 from chunkwise.llm.models.tokenizer import Tokenizer
-from chunkwise.llm.outputs import Completion, Output, Update
+from chunkwise.llm.outputs import Output, Update, refused_output
 from chunkwise.llm.probing import deviations
 from chunkwise.llm.reusing import ReuseSettings, open_reuse
 from chunkwise.llm.runner import Runner
@@ -152,13 +152,13 @@ class LLM:
         taken: list[Request | Output] = []
         for prompt, sampled in zip(asked, params, strict=True):
             try:
-                taken.append(self._request(self.segments(prompt), sampled))
+                taken.append(self.request(self.segments(prompt), sampled))
             except RequestError as exc:
                 if len(asked) == 1:
                     raise
-                taken.append(_refused(str(exc)))
+                taken.append(refused_output(str(exc)))
         self._keep(s for one in taken if isinstance(one, Request) for s in one.segments)
-        return self._outputs(taken)
+        return self.run(taken)
 
     def stream(self, prompt: AnyPrompt, sampling: SamplingParams | None = None) -> Iterator[Delta]:
         """See `LanguageModel.stream`. The last delta has the usage: `prompt_tokens`,
@@ -170,7 +170,7 @@ class LLM:
         """
         params = SamplingParams() if sampling is None else sampling
         segments = self.segments(prompt)
-        request = self._request(segments, params)
+        request = self.request(segments, params)
         if params.n != 1:
             raise RequestError(f"A stream has one completion, got n={params.n!r}; use `generate`.")
         reason, usage = None, dict[str, int]()
@@ -197,18 +197,18 @@ class LLM:
         if not scored:
             raise RequestError("The text to be scored has no tokens.")
         start = sum(len(segment.token_ids) for segment in before)
-        request = self._request(
+        request = self.request(
             (*before, TokenSegment(scored)), SamplingParams(max_tokens=1, prompt_logprobs=0)
         )
         request.score_from, request.is_exact = start, True
-        output = self._run(request)
+        output = self._run_one(request)
         return np.array([-score.logprob for score in output.prompt_logprobs], dtype=np.float32)
 
     def next_logits(self, prompt: str | Prompt) -> NDArray[np.float32]:
         """See `ScoringModel.next_logits`; rows that pad the embedding are left out."""
-        request = self._request(self.segments(prompt), SamplingParams(max_tokens=1))
+        request = self.request(self.segments(prompt), SamplingParams(max_tokens=1))
         request.wants_logits = request.is_exact = True
-        self._run(request)
+        self._run_one(request)
         assert request.logits is not None, "the step that sampled kept its logits"
         found: NDArray[np.float32] = request.logits[: self.tokenizer.vocab_size].cpu().numpy()
         return found
@@ -232,9 +232,9 @@ class LLM:
         with self._lock:
             missing = reuse.missing(chunks, self.engine.pool.shape.bytes_per_token)
         requests = reuse.requests(
-            missing, lambda parts: self._request(parts, SamplingParams(max_tokens=1))
+            missing, lambda parts: self.request(parts, SamplingParams(max_tokens=1))
         )
-        outputs = self._outputs([_refused(""), *requests])[1:]  # so none is the only one
+        outputs = self.run([refused_output(""), *requests])[1:]  # so none is the only one
         done = (not output.completions[0].error for output in outputs)
         return sum(one.admits is not None and ok for one, ok in zip(requests, done, strict=True))
 
@@ -265,7 +265,7 @@ class LLM:
         Raises:
             RequestError: It cannot be answered as asked.
         """
-        return self._add(self._request(self.segments(prompt), sampling, priority, timeout_s))
+        return self._add(self.request(self.segments(prompt), sampling, priority, timeout_s))
 
     def updates(self, request_id: str) -> Iterator[Update]:
         """Updates of a request as they come, until all its completions have ended or another
@@ -395,13 +395,14 @@ class LLM:
         ends = self.config.eos_token_ids
         return Grammar(text, vocab_size=self.tokenizer.vocab_size, eos_token_ids=ends)
 
-    def _request(
+    def request(
         self,
         segments: tuple[TokenSegment, ...],
         sampling: SamplingParams,
         priority: int = 0,
         timeout_s: float | None = None,
     ) -> Request:
+        """A request for `run`, of a prompt in tokens; what else it should be can be set on it."""
         check_request(sampling, priority, timeout_s)
         deadline = None if timeout_s is None else self.engine.clock() + timeout_s
         first = None if sampling.prompt_logprobs is None else 1
@@ -425,8 +426,12 @@ class LLM:
             raise RequestError(f"There is no request {request_id!r}: it was closed, or not added.")
         return box
 
-    def _outputs(self, taken: list[Request | Output]) -> list[Output]:
-        """Run requests together; an output stands for one that was refused."""
+    def run(self, taken: list[Request | Output]) -> list[Output]:
+        """Run requests together; an output stands for one that was refused.
+
+        Raises:
+            RequestError: The only one cannot be answered as asked.
+        """
         requests = [one for one in taken if isinstance(one, Request)]
         refused: dict[str, Output] = {}
         try:
@@ -436,16 +441,16 @@ class LLM:
                 except RequestError as exc:
                     if len(taken) == 1:
                         raise
-                    refused[request.id] = _refused(str(exc))
+                    refused[request.id] = refused_output(str(exc))
             found = refused | {r.id: self._finished(r.id) for r in requests if r.id not in refused}
             return [one if isinstance(one, Output) else found[one.id] for one in taken]
         finally:  # an interrupt must not leave requests behind
             for request in requests:
                 self._closed(request.id)
 
-    def _run(self, request: Request) -> Output:
+    def _run_one(self, request: Request) -> Output:
         """The output of a request whose error is the caller's."""
-        output = self._outputs([request])[0]
+        output = self.run([request])[0]
         if error := output.completions[0].error:
             raise RequestError(error)
         return output
@@ -490,8 +495,3 @@ def _emptied(box: deque[Update]) -> list[Update]:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _refused(error: str) -> Output:
-    usage = dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), 0)
-    return Output("", (Completion(finish_reason="error", error=error),), usage, {})

@@ -91,3 +91,9 @@ class Output:
     def finish_reason(self) -> FinishReason | None:
         """Why the first completion ended."""
         return self.completions[0].finish_reason
+
+
+def refused_output(error: str) -> Output:
+    """The output of a request that was not taken."""
+    usage = dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), 0)
+    return Output("", (Completion(finish_reason="error", error=error),), usage, {})

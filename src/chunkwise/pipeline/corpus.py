@@ -25,6 +25,7 @@ from chunkwise.types import Answer, Document, Filter, Hit, Query
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from chunkwise.llm.fidelity import Fidelity
     from chunkwise.pipeline.warming import Warmed
 
 DEFAULT_FOLDER = ".chunkwise"
@@ -250,6 +251,19 @@ class Corpus:
 
         found = self.documents(Filter(tuple(paths)))
         return warm(self.parts, self.store, found, progress)
+
+    def fidelity(self) -> Fidelity:
+        """How far the local model's answers over reused chunks are from those of full prefill:
+        its self-test, run once and kept. Needs the setting `reuse`.
+
+        Raises:
+            ConfigError: No local model is set, or `reuse` is not.
+        """
+        from chunkwise.pipeline.fidelity import tested
+        from chunkwise.pipeline.warming import reusing_model
+
+        llm = reusing_model(self.parts)
+        return tested(llm, self.parts.settings.reuse, self.parts.chunk_folder)
 
     def stats(self) -> Stats:
         """How much there is of what, and bytes on disk."""

@@ -14,6 +14,7 @@ from chunkwise.config import Settings
 from chunkwise.errors import ConfigError
 from chunkwise.model_names import find_model, suggestion
 from chunkwise.packaged import packaged_folder
+from chunkwise.pipeline import fidelity
 from chunkwise.prompting import answer_prompt, passage_cost
 from chunkwise.rag.answering import Answerer, answerers
 from chunkwise.rag.chunking import Chunker, chunkers
@@ -139,7 +140,7 @@ class Parts:
         config.require_llm()
         from chunkwise.llm.local import LLM
 
-        return LLM(
+        llm = LLM(
             str(folder),
             dtype=s.dtype,
             quantize=s.quantize,
@@ -151,6 +152,9 @@ class Parts:
             policy=s.scheduler,
             reuse=self._reuse() if s.reuse else None,
         )
+        if s.reuse and s.reuse_agreement:
+            fidelity.check_reuse(llm, s.reuse, self.chunk_folder, s.reuse_agreement)
+        return llm
 
     def _reuse(self) -> ReuseSettings:
         """How chunks are reused; they are computed behind what stands before a first passage."""

@@ -43,7 +43,12 @@ def warm(
     Raises:
         ConfigError: No local model is set, or `reuse` is not.
     """
-    llm = _model(parts)
+    llm = reusing_model(parts)
+    if llm.engine.reuse is None:
+        raise ConfigError(
+            "Chunks are not reused with this model, so none are kept: it failed its self-test "
+            "(`chunkwise cache test`). Lower `reuse_agreement`, or choose another policy."
+        )
     total, done, computed = sum(info.chunks for info in documents), 0, 0
     for info in documents:
         chunks = store.chunks(info.name)
@@ -59,7 +64,12 @@ def warm(
     return Warmed(computed, 0)
 
 
-def _model(parts: Parts) -> LLM:
+def reusing_model(parts: Parts) -> LLM:
+    """The local model, which is set to reuse chunks.
+
+    Raises:
+        ConfigError: There is none, or `reuse` is not set.
+    """
     from chunkwise.llm.local import LLM
 
     if not parts.settings.reuse:

@@ -34,7 +34,7 @@ def engine(model: Path, *, tokens: int = 4096, **settings: Any) -> LLM:
 
 def complete(llm: LLM, prompts: list[tuple[TokenSegment, ...]], n: int = 12) -> list[list[int]]:
     llm._keep(piece for pieces in prompts for piece in pieces)
-    outputs = llm._outputs([llm._request(pieces, greedy(n)) for pieces in prompts])
+    outputs = llm.run([llm.request(pieces, greedy(n)) for pieces in prompts])
     assert not any(output.completions[0].error for output in outputs)
     return [output.token_ids for output in outputs]
 
@@ -71,7 +71,7 @@ def test_what_lost_its_chunks_while_it_waited_is_computed_in_full(
     llm = engine(tiny_llama)
     prompt, pieces = asked(6)
     llm._keep(pieces)
-    request = llm._request(pieces, greedy(8))
+    request = llm.request(pieces, greedy(8))
     llm._add(request)
     llm.step()  # the question, over the chunks as they are
     queues, reuse = llm.engine.queues, llm.engine.reuse
@@ -94,7 +94,7 @@ def test_an_interrupt_between_the_passes_changes_no_token(
     wanted = complete(engine(tiny_llama), [pieces])
     llm = engine(tiny_llama)
     llm._keep(pieces)
-    request = llm._request(pieces, greedy(12))
+    request = llm.request(pieces, greedy(12))
     llm._add(request)
     owner, name = (Reuse, "_picked") if when == "pick" else (Reuse, "_lay_out")
     real = getattr(owner, name)
@@ -132,7 +132,7 @@ def test_what_is_cancelled_holds_nothing(steps: int, tiny_llama: Path) -> None:
     llm = engine(tiny_llama)
     pieces = asked(1)[1]
     llm._keep(pieces)
-    request = llm._request(pieces, greedy(12))
+    request = llm.request(pieces, greedy(12))
     llm._add(request)
     for _ in range(steps):
         llm.step()
@@ -144,7 +144,7 @@ def test_what_is_cancelled_holds_nothing(steps: int, tiny_llama: Path) -> None:
 def test_several_completions_share_the_prompt(tiny_llama: Path) -> None:
     llm, pieces = engine(tiny_llama), asked(2)[1]
     (one,) = complete(llm, [pieces])
-    several = llm._run(llm._request(pieces, greedy(12, n=3)))
+    several = llm._run_one(llm.request(pieces, greedy(12, n=3)))
     assert [completion.token_ids for completion in several.completions] == [one] * 3
     check_nothing_is_held(llm)
 
@@ -153,11 +153,11 @@ def test_the_output_says_that_it_is_approximate(tiny_llama: Path) -> None:
     llm = engine(tiny_llama, policy={"name": "legolink", "tokens": 2})
     prompt, pieces = asked(3)
     complete(llm, [pieces])
-    usage = llm._run(llm._request(pieces, greedy(2))).usage
+    usage = llm._run_one(llm.request(pieces, greedy(2))).usage
     assert usage["reused_tokens"] == sum(end - first - 2 for first, end in prompt.chunks)
     assert usage["prompt_tokens"] == len(prompt.ids)
-    scored = llm._request(pieces, SamplingParams(max_tokens=1, prompt_logprobs=0))
-    assert "reused_tokens" not in llm._run(scored).usage, "log-probabilities must be exact"
+    scored = llm.request(pieces, SamplingParams(max_tokens=1, prompt_logprobs=0))
+    assert "reused_tokens" not in llm._run_one(scored).usage, "log-probabilities must be exact"
 
 
 def test_logits_that_are_asked_for_are_exact(tiny_llama: Path, oracle: LLM) -> None:
@@ -177,7 +177,7 @@ def test_without_room_for_chunks_prompts_are_computed_in_full(
     prompt, pieces = asked(4)
     llm._keep(pieces)
     assert not llm.engine.num_rows, "computed although it cannot be kept"
-    output = llm._run(llm._request(pieces, greedy(8)))
+    output = llm._run_one(llm.request(pieces, greedy(8)))
     assert "reused_tokens" not in output.usage
     assert output.token_ids == oracle.generate([prompt.ids], greedy(8))[0].token_ids
 

@@ -68,9 +68,9 @@ def answered(
 ) -> tuple[torch.Tensor, list[int], Request]:
     """Logits behind the prompt and a greedy completion, with all chunks stored."""
     llm.admit([piece for piece in pieces if piece.content_id])
-    request = llm._request(pieces, sampling or greedy(4))
+    request = llm.request(pieces, sampling or greedy(4))
     request.wants_logits = True
-    output = llm._run(request)
+    output = llm._run_one(request)
     llm.engine.pool.check([])
     assert request.logits is not None
     return request.logits.cpu(), output.token_ids, request
@@ -138,9 +138,9 @@ def test_everything_computed_afresh_is_a_full_prefill(
         logits, tokens, _ = answered(llm, pieces)
         full = oracle.generate([prompt.ids], greedy(4))[0]
         assert tokens == full.token_ids
-        request = oracle._request((TokenSegment(tuple(prompt.ids)),), greedy(1))
+        request = oracle.request((TokenSegment(tuple(prompt.ids)),), greedy(1))
         request.wants_logits = True
-        oracle._run(request)
+        oracle._run_one(request)
         assert request.logits is not None
         assert (logits - request.logits).abs().max() <= 1e-4 * request.logits.abs().max()
 
@@ -177,8 +177,8 @@ def test_several_prompts_share_chunks(tiny_llama: Path) -> None:
     shared = [piece for piece in prompts[0] if piece.content_id]
     mixed = [(*p[:1], *shared[::-1], *p[1:]) for p in prompts]
     alone = [answered(llm, pieces)[1] for pieces in mixed]
-    requests = [llm._request(pieces, greedy(4)) for pieces in mixed]
-    together = [output.token_ids for output in llm._outputs(list(requests))]
+    requests = [llm.request(pieces, greedy(4)) for pieces in mixed]
+    together = [output.token_ids for output in llm.run(list(requests))]
     assert together == alone
     llm.engine.pool.check([])
 

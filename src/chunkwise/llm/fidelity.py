@@ -1,0 +1,103 @@
+"""How far answers over reused chunks are from those of full prefill, by one model and policy.
+
+The same prompts are answered over stored chunks and in full, and in full once more, all together
+instead of one by one: what sums in another order change is the noise floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chunkwise.llm.inputs import AnyPrompt
+from chunkwise.llm.local import LLM
+from chunkwise.llm.sequence import Request
+from chunkwise.types import SamplingParams
+
+
+class Fidelity(NamedTuple):
+    """What a self-test found. `floor_...` is the same between two full prefills.
+
+    Attributes:
+        prompts: How many were asked.
+        answers: Share of the answers whose tokens are all those of full prefill.
+        agreement: Share of greedy tokens that are, up to the first of an answer that is not.
+        kl: Mean divergence of the first token's distribution from full prefill's, in nats.
+        reused: Share of the prompts' tokens that were reused.
+    """
+
+    prompts: int
+    answers: float
+    agreement: float
+    kl: float
+    floor_answers: float
+    floor_agreement: float
+    floor_kl: float
+    reused: float
+
+
+def self_test(llm: LLM, prompts: Sequence[AnyPrompt], *, new_tokens: int = 8) -> Fidelity:
+    """Ask a model that reuses chunks, and compare.
+
+    What it computes of the prompts' chunks is dropped again.
+
+    Args:
+        llm: Made with `reuse`.
+        prompts: With passages that must be read together, or nothing is tested.
+        new_tokens: Greedy tokens of each answer.
+
+    Raises:
+        ConfigError: The model was made without `reuse`.
+    """
+    segments = [llm.segments(prompt) for prompt in prompts]
+    chunks = [piece for pieces in segments for piece in pieces if piece.content_id]
+    llm.admit(chunks)
+    greedy = SamplingParams(max_tokens=new_tokens, temperature=0.0)
+    kinds: list[list[Request]] = []
+    for is_exact in (False, True, True):
+        kinds.append([llm.request(pieces, greedy) for pieces in segments])
+        for request in kinds[-1]:
+            request.is_exact, request.wants_logits = is_exact, True
+    alone = [[llm.run([request])[0] for request in some] for some in kinds[:2]]
+    together = llm.run(list(kinds[2]))
+    assert llm.engine.reuse is not None, "`admit` needs it"
+    for chunk in chunks:
+        llm.engine.reuse.store.drop(str(chunk.content_id))
+    reused, full, again = ([o.token_ids for o in some] for some in (*alone, together))
+    size = sum(output.usage["prompt_tokens"] for output in alone[0])
+    return Fidelity(
+        len(prompts),
+        *_equal(full, reused),
+        _divergence(kinds[1], kinds[0]),
+        *_equal(full, again),
+        _divergence(kinds[1], kinds[2]),
+        sum(output.usage.get("reused_tokens", 0) for output in alone[0]) / size,
+    )
+
+
+def _equal(wanted: Sequence[Sequence[int]], found: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Shares of answers that are equal, and of tokens up to the first other one."""
+    answers = tokens = 0
+    for ours, theirs in zip(found, wanted, strict=True):
+        answers += list(ours) == list(theirs)
+        same = [a == b for a, b in zip(ours, theirs, strict=False)]
+        tokens += len(same) if all(same) else same.index(False)
+    return answers / len(wanted), tokens / max(sum(map(len, wanted)), 1)
+
+
+def _divergence(wanted: Sequence[Request], found: Sequence[Request]) -> float:
+    """Mean of KL(wanted || found) over the first tokens."""
+    each = []
+    for one, other in zip(wanted, found, strict=True):
+        p, q = _log_odds(one), _log_odds(other)
+        each.append(float(np.exp(p) @ (p - q)))
+    return max(float(np.mean(each)), 0.0)
+
+
+def _log_odds(request: Request) -> NDArray[np.float64]:
+    assert request.logits is not None, "they were asked for"
+    found: NDArray[np.float64] = request.logits.double().log_softmax(-1).cpu().numpy()
+    return found
