@@ -88,7 +88,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="a checkpoint instead of a random one")
     parser.add_argument("--chunks", type=int, default=160)
     parser.add_argument("--queries", type=int, default=40)
-    parser.add_argument("--ratios", type=float, nargs="*", default=[0.05, 0.15])
+    parser.add_argument("--ratios", type=float, nargs="*", default=[0.05, 0.1, 0.15])
     parser.add_argument("--no-transformers", action="store_true")
     return parser.parse_args()
 
@@ -190,7 +190,7 @@ def interleaved(
     return times
 
 
-def rate(llm: LLM, corpus: Corpus, rounds: int = 3) -> float:
+def rate(llm: LLM, corpus: Corpus, rounds: int = 2) -> float:
     """Requests a second, several at a time."""
     rates = []
     for _ in range(rounds):
@@ -203,7 +203,7 @@ def rate(llm: LLM, corpus: Corpus, rounds: int = 3) -> float:
     return statistics.median(rates)
 
 
-def overhead(full: LLM, reuse: LLM, corpus: Corpus, rounds: int = 7) -> float:
+def overhead(full: LLM, reuse: LLM, corpus: Corpus, rounds: int = 5) -> float:
     """What prompts without chunks pay for reuse being on, as a share."""
     shares = []
     for _ in range(rounds):

@@ -2,8 +2,9 @@
 taken in.
 
 A prompt whose chunks are stored is computed in one or two passes. With a policy that asks for it,
-the first computes the question over the chunks as they are and notes where it looks; the last
-computes what the policy picks, what lies between the chunks, and the question.
+the first computes the question over the chunks as they are, without what lies between them, and
+notes where it looks; the last computes what the policy picks, what lies between the chunks, and the
+question.
 """
 
 from __future__ import annotations
@@ -178,7 +179,8 @@ class Reuse:
                 state.is_probing, state.picked = False, before.picked  # as before a preemption
             elif not state.is_probing:
                 state.picked = self._picked(sequence, state)
-            pending = self._lay_out(sequence, state)
+            first = state.question if state.is_probing else 0
+            pending = self._lay_out(sequence, state, first)
             sequence.state["reuse"] = state
             return pending
         except BaseException:
@@ -234,9 +236,10 @@ class Reuse:
             at = end
         return tuple(found.values())
 
-    def _lay_out(self, sequence: Sequence, state: Reused) -> Positions:
+    def _lay_out(self, sequence: Sequence, state: Reused, first: int = 0) -> Positions:
+        """Place what is computed from position `first` on, and tell what that is."""
         is_fresh = np.ones(sequence.num_tokens, np.bool_)
-        is_fresh[: state.prefix] = False
+        is_fresh[: max(state.prefix, first)] = False
         for chunk in state.chunks:
             is_fresh[chunk.position : chunk.end] = False
         is_fresh[state.picked] = True

@@ -51,8 +51,11 @@ class Dense:
                 k[:, first:end], v[:, first:end] = new_k[:, len(anchor) :], new_v[:, len(anchor) :]
         return cache
 
-    def compute(self, ids: list[int], cache: Cache, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """Compute rows, whose keys and values go into the cache; all others stay.
+    def compute(
+        self, ids: list[int], cache: Cache, rows: list[int], unseen: tuple[int, ...] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """Compute rows, whose keys and values go into the cache; all others stay. Nobody looks at
+        tokens that are `unseen`.
 
         Returns:
             Logits of the rows, and how much each row attends to each token, summed over heads
@@ -61,6 +64,7 @@ class Dense:
         at, w = torch.tensor(rows), self.weights
         x = w["model.embed_tokens.weight"][torch.tensor(ids)[at]]
         seen = torch.arange(len(ids)) <= at[:, None]
+        seen[:, list(unseen)] = False
         looked = torch.zeros(len(rows), len(ids))
         for layer in range(self.num_layers):
             name = f"model.layers.{layer}"
@@ -88,12 +92,14 @@ class Dense:
         return self.compute(prompt.ids, self.stale(prompt, anchor), rows)[0][-1]
 
     def looks(self, prompt: Prompt, anchor: list[int]) -> Tensor:
-        """How much the question attends to each token, over the chunks as they are."""
+        """How much the question attends to each token, over the chunks as they are and without
+        what lies between them."""
         reused = {i for first, end in prompt.chunks for i in range(first, end)}
-        rows = [i for i in range(len(prompt.ids)) if i not in reused]
-        _, looked = self.compute(prompt.ids, self.stale(prompt, anchor), rows)
-        asked = [n for n, row in enumerate(rows) if row >= prompt.chunks[-1][1]]
-        return looked[asked].sum(0)
+        (start, _), (_, end) = prompt.chunks[0], prompt.chunks[-1]
+        rows = [*range(start), *range(end, len(prompt.ids))]
+        between = tuple(i for i in range(start, end) if i not in reused)
+        _, looked = self.compute(prompt.ids, self.stale(prompt, anchor), rows, between)
+        return looked[start:].sum(0)
 
     def deviates(self, prompt: Prompt, anchor: list[int], layer: int, *, of_keys: bool) -> Tensor:
         """Squared distance of each token's keys or values in a layer to those of a full prefill."""
