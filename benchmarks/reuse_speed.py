@@ -4,8 +4,8 @@
 
 Question. Prompts of 8 chunks of 256 tokens in random order, a label before each, and a question of
 64 tokens, with random weights in a real shape. Time to the first token, and requests a second of
-8 at a time with 16 new tokens each, once the store is warm; its memory holds half of the chunks'
-KV, its disk three quarters, so that some are computed anew all the time.
+8 at a time with 16 new tokens each, once the store is warm. Its memory holds half of the chunks'
+KV; its disk holds all of it, or the share `--disk`: then the rest is computed anew all the time.
 
 Baselines in the same run, interleaved with ours query by query: the same engine without reuse (its
 prefix cache is on, and finds what prompts begin with alike), and `transformers`. Also: time to the
@@ -89,6 +89,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--chunks", type=int, default=160)
     parser.add_argument("--queries", type=int, default=40)
     parser.add_argument("--ratios", type=float, nargs="*", default=[0.05, 0.1, 0.15])
+    parser.add_argument("--disk", type=float, default=1.1, help="of the chunks' KV")
     parser.add_argument("--no-transformers", action="store_true")
     return parser.parse_args()
 
@@ -99,7 +100,9 @@ def run(given: argparse.Namespace, model: Path, work: Path) -> dict[str, object]
     full = LLM(model, dtype="bfloat16", kv_budget_mb=512)
     needed = given.chunks * CHUNK * full.engine.pool.shape.bytes_per_token / 2**20
     engines = {
-        f"combined {ratio}": reusing(model, corpus, needed, work / str(ratio), ratio)
+        f"combined {ratio}": reusing(
+            model, corpus, (needed / 2, given.disk * needed), work / str(ratio), ratio
+        )
         for ratio in given.ratios
     }
     check(model, corpus, full)
@@ -117,14 +120,16 @@ def run(given: argparse.Namespace, model: Path, work: Path) -> dict[str, object]
     return told(given, needed, times, rates, cost)
 
 
-def reusing(model: Path, corpus: Corpus, needed: float, folder: Path, ratio: float) -> LLM:
-    """An engine with a store that is smaller than the chunks' KV."""
+def reusing(
+    model: Path, corpus: Corpus, sizes: tuple[float, float], folder: Path, ratio: float
+) -> LLM:
+    """An engine with a store of so many MiB in memory and on disk."""
     settings = ReuseSettings(
         {"name": "combined", "ratio": ratio},
         corpus.anchor,
-        memory_mb=int(needed / 2),
+        memory_mb=int(sizes[0]),
         folder=folder,
-        disk_mb=int(0.75 * needed),
+        disk_mb=int(sizes[1]),
     )
     return LLM(model, dtype="bfloat16", kv_budget_mb=512, reuse=settings)
 
@@ -181,7 +186,7 @@ def interleaved(
     for number in range(queries + 2):
         pieces = corpus.prompt()
         for name, run in makers.items():
-            if name == "transformers" and number > 8:
+            if name == "transformers" and number > 5:
                 continue  # nothing of it is kept, so a few are enough
             began = time.perf_counter()
             run(pieces)
@@ -247,6 +252,7 @@ def told(
         "shape": str(given.folder or given.shape),
         "chunks": given.chunks,
         "chunks_kv_mb": round(needed),
+        "disk_share": given.disk,
         "rows": rows,
         "overhead_without_chunks": round(cost, 4),
         "is_met": {
