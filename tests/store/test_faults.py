@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from chunkwise.errors import StoreError
@@ -94,6 +95,21 @@ def test_bytes_that_were_never_committed_are_cut_off(tmp_path: Path) -> None:
         ]
         put(store, prepared("b", ["z"]))
         assert file.stat().st_size == 3 * EMBEDDER.dim * 4
+        assert store.check() == []
+
+
+def test_an_interrupt_leaves_no_file_of_its_transaction(tmp_path: Path) -> None:
+    with create(tmp_path) as store:
+
+        def interrupted() -> None:
+            with store._transaction():
+                store._files.append(store._connection, "some", np.ones((3, 4), np.float32))
+                assert list((tmp_path / "vectors").iterdir())
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert not list((tmp_path / "vectors").iterdir())
         assert store.check() == []
 
 

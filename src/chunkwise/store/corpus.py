@@ -396,15 +396,16 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """A transaction of the only writer."""
-        with (
-            self.writing(),
-            self._threads,
-            schema.sqlite_errors(self.folder),
-            schema.transaction(self._connection),
-        ):
-            self._writes += 1
-            yield
+        """A transaction of the only writer; if it fails, its vector files go with it."""
+        with self.writing(), self._threads, schema.sqlite_errors(self.folder):
+            try:
+                with schema.transaction(self._connection):
+                    self._writes += 1
+                    yield
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error, OSError):  # the next writer tries again
+                    self._files.remove_strays(self._connection)
+                raise
 
     def _put_setting(self, key: str, value: str) -> None:
         self._connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (key, value))
