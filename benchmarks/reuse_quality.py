@@ -29,12 +29,13 @@ import numpy as np
 
 from _machine import machine
 from chunkwise.evaluation.bootstrap import Interval, bootstrap
+from chunkwise.llm.fidelity import divergence
 from chunkwise.llm.local import LLM, ReuseSettings
 from chunkwise.packaged import FOLDER
-from chunkwise.prompting import answer_prompt
+from chunkwise.prompting import answer_prompt, text_hit
 from chunkwise.training.nano import final
 from chunkwise.training.nano.prompts import document_names
-from chunkwise.types import Chunk, Hit, Prompt, SamplingParams, Span, content_id
+from chunkwise.types import Prompt, SamplingParams
 
 SEED = 20_261_128  # of fresh questions
 GOAL_RATIO, GOAL_POINTS, LEAST_LOSS = 0.15, 1.0, 10.0
@@ -63,10 +64,7 @@ def draw(questions: int) -> list[Asked]:
     while len(found) < questions:
         drawn = final.TWO_PASSAGES.draw(chance, "test")
         names = document_names(chance, len(drawn.passages))
-        hits = [
-            Hit(Chunk(content_id(text), text, Span(0, len(text)), 0), 0.0, name)
-            for text, name in zip(drawn.passages, names, strict=True)
-        ]
+        hits = list(map(text_hit, drawn.passages, names))
         found += [
             Asked(q.kind, answer_prompt(q.text, hits), q.answer, context)
             for q in drawn.questions
@@ -106,13 +104,6 @@ def policies_of(ratios: Sequence[float], chunk_tokens: float) -> Iterator[tuple[
 
 def exact(asked: Sequence[Asked], found: Answered) -> np.ndarray:
     return np.array([text == one.answer for text, one in zip(found.texts, asked, strict=True)])
-
-
-def divergence(full: Answered, found: Answered) -> float:
-    """Mean of KL(full || found) over questions, in nats."""
-    return float(
-        np.mean([np.exp(p) @ (p - q) for p, q in zip(full.firsts, found.firsts, strict=True)])
-    )
 
 
 def loss(asked: Sequence[Asked], full: Answered, found: Answered) -> Interval:
@@ -172,7 +163,7 @@ def measured(asked: Sequence[Asked], full: Answered, found: Answered) -> dict[st
         **by_task(asked, found),
         "loss": [round(x, 2) for x in loss(asked, full, found)],
         "agreement": round(float(np.mean(same)), 4),
-        "kl": round(divergence(full, found), 4),
+        "kl": round(divergence(full.firsts, found.firsts), 4),
         "seconds": round(found.seconds, 2),
     }
 

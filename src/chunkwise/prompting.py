@@ -20,7 +20,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 
-from chunkwise.types import Hit, Prompt, Segment, TokenCounter
+from chunkwise.types import Chunk, Hit, Prompt, Segment, Span, TokenCounter, content_id
 
 NOT_FOUND = "NOT_FOUND"
 """What a model must say, and nothing else, when the passages do not answer."""
@@ -60,6 +60,11 @@ def answer_prompt(
         segments.extend(passage_segments(number, hit, tag=tag))
     segments.append(Segment("user", f"Question: {question}"))
     return Prompt(tuple(segments))
+
+
+def text_hit(text: str, document: str) -> Hit:
+    """A text that no search found, as a passage of a document for `answer_prompt`."""
+    return Hit(Chunk(content_id(text), text, Span(0, len(text)), 0), 0.0, document)
 
 
 def passage_segments(number: int, hit: Hit, *, tag: str = "") -> tuple[Segment, Segment, Segment]:

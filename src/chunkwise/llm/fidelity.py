@@ -67,13 +67,14 @@ def self_test(llm: LLM, prompts: Sequence[AnyPrompt], *, new_tokens: int = 8) ->
     for chunk in chunks:
         llm.engine.reuse.store.drop(str(chunk.content_id))
     reused, full, again = ([o.token_ids for o in some] for some in (*alone, together))
+    firsts = [_log_odds(some) for some in kinds]
     size = sum(output.usage["prompt_tokens"] for output in alone[0])
     return Fidelity(
         len(prompts),
         *_equal(full, reused),
-        _divergence(kinds[1], kinds[0]),
+        divergence(firsts[1], firsts[0]),
         *_equal(full, again),
-        _divergence(kinds[1], kinds[2]),
+        divergence(firsts[1], firsts[2]),
         sum(output.usage.get("reused_tokens", 0) for output in alone[0]) / size,
     )
 
@@ -88,16 +89,18 @@ def _equal(wanted: Sequence[Sequence[int]], found: Sequence[Sequence[int]]) -> t
     return answers / len(wanted), tokens / max(sum(map(len, wanted)), 1)
 
 
-def _divergence(wanted: Sequence[Request], found: Sequence[Request]) -> float:
-    """Mean of KL(wanted || found) over the first tokens."""
-    each = []
-    for one, other in zip(wanted, found, strict=True):
-        p, q = _log_odds(one), _log_odds(other)
-        each.append(float(np.exp(p) @ (p - q)))
+def divergence(
+    wanted: Sequence[NDArray[np.float64]], found: Sequence[NDArray[np.float64]]
+) -> float:
+    """Mean of KL(wanted || found) in nats, of log-probabilities `(vocab,)` each."""
+    each = [float(np.exp(p) @ (p - q)) for p, q in zip(wanted, found, strict=True)]
     return max(float(np.mean(each)), 0.0)
 
 
-def _log_odds(request: Request) -> NDArray[np.float64]:
-    assert request.logits is not None, "they were asked for"
-    found: NDArray[np.float64] = request.logits.double().log_softmax(-1).cpu().numpy()
+def _log_odds(requests: Sequence[Request]) -> list[NDArray[np.float64]]:
+    """Of the first new token."""
+    found = []
+    for request in requests:
+        assert request.logits is not None, "they were asked for"
+        found.append(request.logits.double().log_softmax(-1).cpu().numpy())
     return found

@@ -39,8 +39,9 @@ class Reused:
     Attributes:
         chunks: The reused chunks with their places.
         prefix: Positions before them that are computed as ever.
-        question: First position of the question: behind the last chunk of the prompt, stored or
-            not, and among the last tokens of the prompt.
+        behind: First position behind the last chunk of the prompt, stored or not.
+        question: First position whose attention counts: behind the last chunk, and among the last
+            tokens of the prompt.
         is_probing: Whether the question is computed over the chunks as they are.
         attention: Where it looked, so far: `(num_tokens,)`.
         picked: Positions computed afresh, in the last pass.
@@ -48,6 +49,7 @@ class Reused:
 
     chunks: tuple[Placed, ...]
     prefix: int
+    behind: int
     question: int
     is_probing: bool
     attention: NDArray[np.float32]
@@ -179,7 +181,7 @@ class Reuse:
                 state.is_probing, state.picked = False, before.picked  # as before a preemption
             elif not state.is_probing:
                 state.picked = self._picked(sequence, state)
-            first = state.question if state.is_probing else 0
+            first = state.behind if state.is_probing else 0
             pending = self._lay_out(sequence, state, first)
             sequence.state["reuse"] = state
             return pending
@@ -208,6 +210,7 @@ class Reuse:
         return Reused(
             chunks,
             chunks[0].position,
+            last,
             max(last, sequence.num_prompt_tokens - _QUESTION_TOKENS),
             self.policy.evidence.attention,
             np.zeros(sequence.num_tokens, np.float32),

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chunkwise.prompting import answer_prompt
-from chunkwise.types import Chunk, Hit, Prompt, Span, content_id
+from chunkwise.prompting import answer_prompt, text_hit
+from chunkwise.types import Prompt
 
 if TYPE_CHECKING:
     from chunkwise.llm.fidelity import Fidelity
@@ -80,10 +80,7 @@ def prompts() -> tuple[Prompt, ...]:
     text = Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
     found = []
     for row in json.loads(text):
-        hits = [
-            Hit(Chunk(content_id(text), text, Span(0, len(text)), 0), 0.0, name)
-            for text, name in zip(row["passages"], row["documents"], strict=True)
-        ]
+        hits = list(map(text_hit, row["passages"], row["documents"]))
         found += [answer_prompt(question, hits) for question in row["questions"]]
     return tuple(found)
 

@@ -15,7 +15,7 @@ from chunkwise.errors import ConfigError
 from chunkwise.model_names import find_model, suggestion
 from chunkwise.packaged import packaged_folder
 from chunkwise.pipeline import fidelity
-from chunkwise.prompting import answer_prompt, passage_cost
+from chunkwise.prompting import answer_prompt, passage_cost, text_hit
 from chunkwise.rag.answering import Answerer, answerers
 from chunkwise.rag.chunking import Chunker, chunkers
 from chunkwise.rag.counting import RememberingCounter, named_counter
@@ -26,16 +26,12 @@ from chunkwise.rag.selection import Selector, selectors
 from chunkwise.rag.sentences import segmenters
 from chunkwise.registry import Spec, spec_name
 from chunkwise.types import (
-    Chunk,
     Embedder,
-    Hit,
     LanguageModel,
     SamplingParams,
     ScoringModel,
     Segmenter,
-    Span,
     TokenCounter,
-    content_id,
 )
 
 if TYPE_CHECKING:
@@ -160,10 +156,9 @@ class Parts:
         """How chunks are reused; they are computed behind what stands before a first passage."""
         from chunkwise.llm.local import ReuseSettings
 
-        s, text = self.settings, "A passage."
-        hit = Hit(Chunk(content_id(text), text, Span(0, len(text)), 0), 0.0, "document.txt")
+        s = self.settings
         sizes = {"memory_mb": s.chunk_memory_mb, "disk_mb": s.chunk_disk_mb}
-        anchor = answer_prompt("?", [hit])
+        anchor = answer_prompt("?", [text_hit("A passage.", "document.txt")])
         return ReuseSettings(s.reuse, anchor, folder=self.chunk_folder or "", **sizes)
 
     @functools.cached_property

@@ -92,14 +92,14 @@ class Dense:
         return self.compute(prompt.ids, self.stale(prompt, anchor), rows)[0][-1]
 
     def looks(self, prompt: Prompt, anchor: list[int]) -> Tensor:
-        """How much the question attends to each token, over the chunks as they are and without
-        what lies between them."""
+        """How much the question's last 64 tokens attend to each token, over the chunks as they
+        are and without what lies between them."""
         reused = {i for first, end in prompt.chunks for i in range(first, end)}
         (start, _), (_, end) = prompt.chunks[0], prompt.chunks[-1]
         rows = [*range(start), *range(end, len(prompt.ids))]
         between = tuple(i for i in range(start, end) if i not in reused)
         _, looked = self.compute(prompt.ids, self.stale(prompt, anchor), rows, between)
-        return looked[start:].sum(0)
+        return looked[start:][-64:].sum(0)
 
     def deviates(self, prompt: Prompt, anchor: list[int], layer: int, *, of_keys: bool) -> Tensor:
         """Squared distance of each token's keys or values in a layer to those of a full prefill."""

@@ -38,7 +38,9 @@ EXACT: list[Any] = [
 ]
 
 
-def asked(seed: int, *, chunks: int = 3) -> tuple[Prompt, tuple[TokenSegment, ...]]:
+def asked(
+    seed: int, *, chunks: int = 3, question: tuple[int, int] = (3, 9)
+) -> tuple[Prompt, tuple[TokenSegment, ...]]:
     """A prompt with chunks between other tokens; the numbers of a content id are its tokens."""
     rng = random.Random(seed)
 
@@ -49,7 +51,7 @@ def asked(seed: int, *, chunks: int = 3) -> tuple[Prompt, tuple[TokenSegment, ..
     for _ in range(chunks):
         ids = some(4, 20)
         pieces += [TokenSegment(ids, repr(ids)), TokenSegment(some(1, 3))]
-    pieces.append(TokenSegment(some(3, 9)))
+    pieces.append(TokenSegment(some(*question)))
     places, at = [], 0
     for piece in pieces:
         if piece.content_id:
@@ -95,6 +97,16 @@ def test_logits_equal_dense_selective_recompute(
         assert (logits - wanted).abs().max() <= 1e-4 * wanted.abs().max()
         full = dense.answer(prompt, ANCHOR, set(range(len(prompt.ids))))
         assert (logits - full).abs().max() > 1e-3 * full.abs().max(), "nothing was reused"
+
+
+def test_a_long_question_is_read_whole_before_it_picks(tiny_llama: Path, dense: Dense) -> None:
+    policy = {"name": "question", "ratio": 0.3}
+    llm = engine(tiny_llama, policy)
+    for seed in range(4):
+        prompt, pieces = asked(seed, question=(75, 90))
+        logits, _, _ = answered(llm, pieces)
+        wanted = dense.answer(prompt, ANCHOR, picked_by(policy, prompt, dense))
+        assert (logits - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 
 def picked_by(policy: Any, prompt: Prompt, dense: Dense) -> set[int]:

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chunkwise.llm.models.tokenizer import Tokenizer
-from chunkwise.prompting import passage_segments
+from chunkwise.prompting import passage_segments, text_hit
 from chunkwise.training.nano.questions import Context, Question, words
 from chunkwise.training.nano.vocabulary import SYSTEM
-from chunkwise.types import Chunk, Hit, Span, content_id
 
 NONE = -100
 """The target of a token after which nothing is to be learnt."""
@@ -78,8 +77,7 @@ class Prompts:
         for number, (text, document) in enumerate(
             zip(context.passages, documents, strict=True), start=1
         ):
-            chunk = Chunk(content_id(text), text, Span(0, len(text)), 0)
-            before, _, behind = passage_segments(number, Hit(chunk, 0.0, document))
+            before, _, behind = passage_segments(number, text_hit(text, document))
             ids = self._frame(before.text) + self.tokenizer.encode(text) + self._frame(behind.text)
             row.add(ids, len(row.ids), passage=number)
         end = len(row.ids)

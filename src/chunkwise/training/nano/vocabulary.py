@@ -16,9 +16,8 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
 
 from chunkwise.llm.models.tokenizer import Tokenizer
-from chunkwise.prompting import answer_prompt, passage_segments
+from chunkwise.prompting import answer_prompt, passage_segments, text_hit
 from chunkwise.training.nano.questions import Context
-from chunkwise.types import Chunk, Hit, Span, content_id
 
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 CONTROL = (BEGIN, END, PAD, "<|system|>", "<|user|>", "<|assistant|>")
@@ -104,7 +103,6 @@ def as_text(context: Context, documents: Sequence[str]) -> str:
     for number, (text, document) in enumerate(
         zip(context.passages, documents, strict=True), start=1
     ):
-        chunk = Chunk(content_id(text), text, Span(0, len(text)), 0)
-        parts += [segment.text for segment in passage_segments(number, Hit(chunk, 0.0, document))]
+        parts += [segment.text for segment in passage_segments(number, text_hit(text, document))]
     parts += [f"Question: {q.text} {q.answer}\n" for q in context.questions]
     return "".join(parts)
