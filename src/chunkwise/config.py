@@ -148,6 +148,15 @@ class Settings:
     )
     chunk_folder: str = _setting("", "Where these are kept when the process ends; empty: nowhere.")
     chunk_disk_mb: int = _setting(8192, "Room for them there; 0: they are not kept.", unit="MiB")
+    chunk_disk_dtype: str = _setting(
+        "same",
+        "Numbers there: same as in the model, or int8: half the bytes of bfloat16, some loss.",
+        choices=("same", "int8"),
+    )
+    chunk_ttl_days: float = _setting(
+        0.0, "Forget chunks that were not used for so long; 0: none.", unit="days"
+    )
+    eviction: Spec = _setting("saved_cost", "Which chunks leave memory first.", room="eviction")
     workers: int = _setting(2, "Processes that parse documents.", unit="processes")
     parse_timeout_s: float = _setting(120.0, "Longest time for parsing a file.", unit="seconds")
     parse_memory_mb: int = _setting(2048, "Most memory for parsing a file.", unit="MiB")
@@ -181,6 +190,7 @@ _LOWEST = {
     "reuse_agreement": 0,
     "chunk_memory_mb": 1,
     "chunk_disk_mb": 0,
+    "chunk_ttl_days": 0,
     "workers": 1,
     "parse_timeout_s": 0.1,
     "parse_memory_mb": 256,

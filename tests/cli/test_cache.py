@@ -150,3 +150,27 @@ def test_what_is_wrong_is_named(
     done = process("cache", *arguments, cwd=folder)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
+
+
+def test_what_is_pinned_stays(folder: Path) -> None:
+    assert "no such document" in process("cache", "pin", "c.txt", cwd=folder).stderr
+    count = parsed("cache", "pin", "a.*", cwd=folder)["chunks"]
+    assert count > 2
+    assert run("cache", "pin", "a.txt", cwd=folder).strip() == "Pinned 0 chunks."
+    total = parsed("cache", "warm", *REUSE, "-s", "chunk_disk_dtype=int8", cwd=folder)["computed"]
+    assert f"{count} chunks are pinned" in run("cache", "stats", cwd=folder)
+    (model,) = parsed("cache", "stats", cwd=folder)["models"]
+    assert model["made_for"].startswith("int8 local:")
+    assert model["chunks"] == total
+    old = (1, 1)
+    for path in files(folder):
+        os.utime(path, old)
+    ttl = ("-s", "chunk_ttl_days=1", "-s", "chunk_disk_dtype=int8", "-s", "max_tokens=2")
+    run("ask", "Is the gate green?", *REUSE, *ttl, cwd=folder)
+    left = [path for path in files(folder) if path.stat().st_mtime == 1]
+    assert 0 < len(left) <= count, "the others were too old"
+    assert parsed("cache", "unpin", "a.txt", cwd=folder)["chunks"] == count
+    assert run("cache", "clear", cwd=folder).startswith("Removed")
+    emptied = parsed("cache", "stats", cwd=folder)
+    assert not emptied["models"]
+    assert not emptied["pinned"]

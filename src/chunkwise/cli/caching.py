@@ -1,8 +1,10 @@
-"""Commands over what a local model has kept of chunks: cache stats, warm, test, verify, clear."""
+"""Commands over what a local model has kept of chunks: cache stats, warm, pin, unpin, test, verify,
+clear."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -36,15 +38,18 @@ def stats(
     from chunkwise.llm.kv import disk
 
     folder = _folder(corpus, sets)
-    found = disk.stats(folder)
+    found, pins = disk.stats(folder), len(disk.pinned(folder))
     if as_json:
-        print_json({"folder": str(folder), "models": [each._asdict() for each in found]})
+        models = [each._asdict() for each in found]
+        print_json({"folder": str(folder), "models": models, "pinned": pins})
         return
     for each in found:
         size = f"{each.nbytes / 2**20:,.1f} MiB"
         out().print(f"{escape(each.made_for)}: {each.chunks} chunks, {size}", soft_wrap=True)
     if not found:
         out().print("No chunks are kept.", style="dim")
+    if pins:
+        out().print(f"{pins} chunks are pinned.")
 
 
 @cache_app.command()
@@ -67,6 +72,33 @@ def warm(
     out().print(f"Read {found.computed} chunks.")
     if found.left:
         err().print(f"[yellow]{found.left} do not fit: raise `chunk_disk_mb`.[/yellow]")
+
+
+DocumentsArgument = Annotated[
+    list[str], typer.Argument(help="Names or patterns of documents.", metavar="DOCUMENT...")
+]
+
+
+@cache_app.command()
+def pin(
+    documents: DocumentsArgument,
+    corpus: CorpusOption = DEFAULT_CORPUS,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let what is kept of documents stay, whatever the room and its age."""
+    _pin(documents, corpus, sets, stay=True, as_json=as_json)
+
+
+@cache_app.command()
+def unpin(
+    documents: DocumentsArgument,
+    corpus: CorpusOption = DEFAULT_CORPUS,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Undo `pin`."""
+    _pin(documents, corpus, sets, stay=False, as_json=as_json)
 
 
 @cache_app.command("test")
@@ -109,7 +141,7 @@ def verify(
 def clear(
     corpus: CorpusOption = DEFAULT_CORPUS, sets: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Remove all that is kept, of all models."""
+    """Remove all that is kept, of all models, pinned or not."""
     from chunkwise.llm.kv import disk
 
     count = disk.drop_others(_folder(corpus, sets), ())
@@ -117,6 +149,17 @@ def clear(
         print_json({"removed": count})
     else:
         out().print(f"Removed {count} chunks.")
+
+
+def _pin(
+    documents: list[str], corpus: Path, sets: list[str] | None, *, stay: bool, as_json: bool
+) -> None:
+    with open_with(corpus, sets) as opened:
+        count = opened.pin(documents, stay=stay)
+    if as_json:
+        print_json({"chunks": count})
+    else:
+        out().print(f"{'Pinned' if stay else 'Unpinned'} {count} chunks.")
 
 
 def _folder(corpus: Path, sets: list[str] | None) -> Path:

@@ -22,6 +22,7 @@ from chunkwise.errors import (
     PromptTooLongError,
     RequestError,
 )
+from chunkwise.llm.costs import CostModel, Work
 from chunkwise.llm.detokenizer import TokenDecoder
 from chunkwise.llm.kv.patched import PatchedKV
 from chunkwise.llm.kv.segments import SegmentPool, SequenceKV
@@ -44,6 +45,7 @@ class Engine:
             the KV budget both allow.
         num_steps: Steps so far.
         num_rows: Rows computed so far, all steps together.
+        costs: What computing takes here.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Engine:
         self.queues = Queues(pool, policy, budget)
         self.context, self.end_ids, self.clock = context, frozenset(end_ids), clock
         self.max_tokens = min(context, pool.max_tokens)
+        self.costs = CostModel(Work.of(runner.model.config))
         self.num_steps = self.num_rows = 0
         self._tracked: dict[str, Tracked] = {}
         self._updates: list[Update] = []  # not handed out yet
@@ -90,6 +93,8 @@ class Engine:
         self._arrivals += 1
         prompt, pending = ids.astype(np.int32), np.arange(len(ids), dtype=np.int32)
         sequence = Sequence(request, 0, prompt, len(prompt), pending, self._kv(request))
+        if self.reuse is not None and isinstance(sequence.kv, PatchedKV):
+            self.reuse.prefetch(request.segments)
         self._tracked[request.id] = track(sequence, self.decoder)
         self.queues.add(sequence)
 
@@ -179,9 +184,12 @@ class Engine:
         for piece in slices:
             tracked = self._tracked[piece.sequence.request.id]
             tracked.started = tracked.started or now
+        rows = sum(piece.tokens for piece in slices)
+        pairs = sum(int((p.sequence.pending[: p.tokens] + 1).sum()) for p in slices)
         result = self.runner.run(slices, self._score)
+        self.costs.computed(rows, pairs, self.clock() - now)
         self.num_steps += 1
-        self.num_rows += sum(piece.tokens for piece in slices)
+        self.num_rows += rows
         self._take(slices, result)
 
     def _take(self, slices: list[Slice], result: StepResult) -> None:

@@ -125,8 +125,8 @@ class LLM:
         self.engine = self._engine(runner, kv_budget_mb * 2**20, budget, scheduler, context)
         if reuse:
             measure = functools.partial(deviations, runner.model, rotary)
-            shape = self.engine.pool.shape
-            self.engine.use(open_reuse(reuse, anchor, self.fingerprint, shape, measure))
+            shape, costs = self.engine.pool.shape, self.engine.costs
+            self.engine.use(open_reuse(reuse, anchor, self.fingerprint, shape, costs, measure))
         self._ids = itertools.count()
         self._lock = TurnLock()
         self._boxes: dict[str, deque[Update]] = {}
@@ -213,12 +213,13 @@ class LLM:
         found: NDArray[np.float32] = request.logits[: self.tokenizer.vocab_size].cpu().numpy()
         return found
 
-    def admit(self, chunks: Iterable[TokenSegment]) -> int:
+    def admit(self, chunks: Iterable[TokenSegment], *, prefetch: bool = False) -> int:
         """Compute the KV of chunks that are not stored yet, each behind the anchor; of those that
         there is room for.
 
         Args:
             chunks: With their content ids, as `segments` gives them; others are passed over.
+            prefetch: Begin to load those that are on disk.
 
         Returns:
             How many were computed; a chunk that is too long for the model is not.
@@ -230,7 +231,7 @@ class LLM:
         if reuse is None:
             raise ConfigError("Chunks are kept with `reuse` only: give `ReuseSettings`.")
         with self._lock:
-            missing = reuse.missing(chunks, self.engine.pool.shape.bytes_per_token)
+            missing = reuse.missing(chunks, self.engine.pool.shape.bytes_per_token, prefetch)
         requests = reuse.requests(
             missing, lambda parts: self.request(parts, SamplingParams(max_tokens=1))
         )
@@ -241,7 +242,7 @@ class LLM:
     def _keep(self, segments: Iterable[TokenSegment]) -> None:
         """Compute chunks of prompts that are not stored, where chunks are reused."""
         if self.engine.reuse is not None:
-            self.admit(segments)
+            self.admit(segments, prefetch=True)
 
     def add(
         self,

@@ -17,6 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from chunkwise.errors import ConfigError
+from chunkwise.llm.costs import CostModel
+from chunkwise.llm.eviction import policies as eviction_policies
 from chunkwise.llm.inputs import AnyPrompt, check_counts
 from chunkwise.llm.kv.disk import DiskTier
 from chunkwise.llm.kv.memory import KVShape, Positions, Segment, TokenIds
@@ -67,6 +70,9 @@ class ReuseSettings:
         memory_mb: Memory for chunks in MiB.
         folder: Where they are kept when the process ends; empty: nowhere.
         disk_mb: Room for them there in MiB; 0: they are not kept.
+        disk_dtype: `same` as the engine's, or `int8`: half the bytes of bfloat16, some loss.
+        eviction: Which of them leave memory first: an eviction policy by name.
+        ttl_days: Those that were not used for so long are forgotten; 0: none is.
     """
 
     policy: Spec = "combined"
@@ -74,9 +80,20 @@ class ReuseSettings:
     memory_mb: int = 1024
     folder: str | Path = ""
     disk_mb: int = 8192
+    disk_dtype: str = "same"
+    eviction: Spec = "saved_cost"
+    ttl_days: float = 0.0
 
     def __post_init__(self) -> None:
         check_counts(memory_mb=(self.memory_mb, 1), disk_mb=(self.disk_mb, 0))
+        if self.ttl_days < 0:
+            raise ConfigError(f"`ttl_days` must be at least 0, got {self.ttl_days!r}.")
+        if self.disk_dtype not in _DISK_DTYPES:
+            raise ConfigError(f"`disk_dtype` must be same or int8, got {self.disk_dtype!r}.")
+
+
+_DISK_DTYPES = ("same", "int8")
+_DAY_S = 86_400.0
 
 
 def open_reuse(
@@ -84,6 +101,7 @@ def open_reuse(
     anchor: tuple[int, ...],
     model: str,
     shape: KVShape,
+    costs: CostModel,
     deviations: Measure,
 ) -> Reuse:
     """What an engine needs, as it is set.
@@ -93,16 +111,24 @@ def open_reuse(
         anchor: Tokens of the anchor.
         model: The model's fingerprint.
         shape: What a token's keys and values look like.
+        costs: The engine's.
         deviations: See `Reuse`.
 
     Raises:
         ConfigError: There is no such policy, or the folder cannot be used.
     """
-    disk = None
+    disk, ttl_s = None, settings.ttl_days * _DAY_S
     if settings.folder and settings.disk_mb:
-        made_for = f"{model}:{anchor}"
-        disk = DiskTier(Path(settings.folder), made_for, shape, settings.disk_mb * 2**20)
-    store = ChunkStore(settings.memory_mb * 2**20, disk)
+        disk = DiskTier(
+            Path(settings.folder),
+            f"{model}:{anchor}",
+            shape,
+            settings.disk_mb * 2**20,
+            ttl_s=ttl_s,
+            is_int8=settings.disk_dtype == "int8",
+        )
+    eviction = eviction_policies.build(settings.eviction)
+    store = ChunkStore(settings.memory_mb * 2**20, eviction, costs, disk, ttl_s=ttl_s)
     return Reuse(store, policies.build(settings.policy), anchor, deviations)
 
 
@@ -126,25 +152,37 @@ class Reuse:
         self.store, self.policy, self.anchor = store, policy, anchor
         self.deviations = deviations
 
-    def missing(self, chunks: Iterable[TokenSegment], token_bytes: int) -> list[TokenSegment]:
+    def missing(
+        self, chunks: Iterable[TokenSegment], token_bytes: int, prefetch: bool = False
+    ) -> list[TokenSegment]:
         """Chunks that are not stored, each once, as many as there is room for together; what is
         no chunk is left out.
 
         Args:
             chunks: Pieces of prompts.
             token_bytes: What one token takes.
+            prefetch: Begin to load those that are on disk.
         """
         found: dict[str, TokenSegment] = {}
         total = 0
         for chunk in chunks:
-            if chunk.content_id is not None and chunk.content_id not in found:
-                ids = np.array(chunk.token_ids, dtype=np.int32)
-                size = len(ids) * token_bytes
-                if self.store.has(chunk.content_id, ids) or not self.store.has_room(total + size):
-                    continue
+            if chunk.content_id is None or chunk.content_id in found:
+                continue
+            ids = np.array(chunk.token_ids, dtype=np.int32)
+            where, size = self.store.where(chunk.content_id, ids), len(ids) * token_bytes
+            if where == "disk" and prefetch:
+                self.store.prefetch(chunk.content_id, ids)
+            if where == "none" and self.store.has_room(total + size):
                 found[chunk.content_id] = chunk
                 total += size
         return list(found.values())
+
+    def prefetch(self, chunks: Iterable[TokenSegment]) -> None:
+        """Begin to load chunks that are on disk; what is no chunk is left out."""
+        for chunk in chunks:
+            if chunk.content_id is not None:
+                ids = np.array(chunk.token_ids, dtype=np.int32)
+                self.store.prefetch(chunk.content_id, ids)
 
     def requests(
         self,

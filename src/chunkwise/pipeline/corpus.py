@@ -252,6 +252,28 @@ class Corpus:
         found = self.documents(Filter(tuple(paths)))
         return warm(self.parts, self.store, found, progress)
 
+    def pin(self, documents: Iterable[str], *, stay: bool = True) -> int:
+        """Let the kept chunks of documents stay on disk, whatever the room and their age, or undo
+        that; chunks that are read later too, but not those of a later version of a document.
+
+        Args:
+            documents: Names, files or patterns.
+            stay: False undoes it.
+
+        Returns:
+            How many chunks that changed.
+
+        Raises:
+            DocumentError: There is no such document.
+            ConfigError: The folder of the chunks cannot be written.
+        """
+        from chunkwise.llm.kv import disk
+
+        names = {name for given in documents for name in self._matching(given)}
+        chunks = {c.id for name in names for c in self.store.chunks(name)}
+        assert self.parts.chunk_folder is not None, "a corpus has a folder"
+        return (disk.pin if stay else disk.unpin)(self.parts.chunk_folder, chunks)
+
     def fidelity(self) -> Fidelity:
         """How far the local model's answers over reused chunks are from those of full prefill:
         its self-test, run once and kept. Needs the setting `reuse`.

@@ -59,7 +59,9 @@ def tested(llm: LLM, policy: Spec, folder: Path | None) -> Fidelity:
         policy: Which tokens are computed afresh.
         folder: Where results are kept; None: nowhere.
     """
-    key = f"{_VERSION}:{llm.fingerprint}:{json.dumps(policy, sort_keys=True)}"
+    store = llm.engine.reuse and llm.engine.reuse.store
+    kind = "int8:" if store and store.disk and store.disk.is_int8 else ""
+    key = f"{_VERSION}:{kind}{llm.fingerprint}:{json.dumps(policy, sort_keys=True)}"
     name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest() + ".json"
     path = None if folder is None else folder / _FOLDER / name
     kept = None if path is None else _kept(path, key)

@@ -157,9 +157,16 @@ class Parts:
         from chunkwise.llm.local import ReuseSettings
 
         s = self.settings
-        sizes = {"memory_mb": s.chunk_memory_mb, "disk_mb": s.chunk_disk_mb}
-        anchor = answer_prompt("?", [text_hit("A passage.", "document.txt")])
-        return ReuseSettings(s.reuse, anchor, folder=self.chunk_folder or "", **sizes)
+        return ReuseSettings(
+            s.reuse,
+            anchor=answer_prompt("?", [text_hit("A passage.", "document.txt")]),
+            memory_mb=s.chunk_memory_mb,
+            folder=self.chunk_folder or "",
+            disk_mb=s.chunk_disk_mb,
+            disk_dtype=s.chunk_disk_dtype,
+            eviction=s.eviction,
+            ttl_days=s.chunk_ttl_days,
+        )
 
     @functools.cached_property
     def reader(self) -> SpanReader:

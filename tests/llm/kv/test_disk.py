@@ -14,9 +14,16 @@ import pytest
 import torch
 
 from chunkwise.errors import ConfigError
-from chunkwise.llm.kv.disk import DiskTier, drop_others, stats, verify
+from chunkwise.llm.kv.disk import (
+    DiskTier,
+    drop_others,
+    pin,
+    pinned,
+    stats,
+    unpin,
+    verify,
+)
 from chunkwise.llm.kv.memory import KVShape, Segment
-from chunkwise.llm.kv.store import ChunkStore
 
 SHAPE = KVShape(2, 2, 16, torch.bfloat16, torch.device("cpu"))
 
@@ -213,21 +220,34 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         tier(tmp_path / "file")
 
 
-def test_memory_is_one_tier_above(tmp_path: Path) -> None:
-    made = [segment(seed) for seed in range(3)]
-    store = ChunkStore(2 * made[0].nbytes, tier(tmp_path))
-    for i, each in enumerate(made):
-        store.put(str(i), each)
-    assert len(store) == 2
-    found = store.get("0", made[0].token_ids)  # from disk, in the place of another
-    assert same(found, made[0])
-    assert len(store) == 2
-    assert found is not None
-    store.retain(found)
-    for i in (1, 2):
-        assert store.get(str(i), made[i].token_ids) is not None
-    assert store.get("0", made[0].token_ids) is found, "evicted while somebody holds it"
-    store.release(found)
-    assert store.drop("0")
-    assert store.get("0", made[0].token_ids) is None
-    assert not store.drop("0")
+def test_what_is_pinned_stays(tmp_path: Path) -> None:
+    size = 3 * (4 * 4096)
+    disk = tier(tmp_path, budget=size)
+    assert pin(tmp_path, ["0", "later"]) == 2
+    assert pin(tmp_path, ["0"]) == 0
+    for seed in range(8):
+        assert disk.save(str(seed), segment(seed))
+    assert disk.has("0")
+    assert not disk.has("1")
+    assert unpin(tmp_path, ["0", "never"]) == 1
+    for seed in range(8, 12):
+        disk.save(str(seed), segment(seed))
+    assert not disk.has("0")
+    assert len(pinned(tmp_path)) == 1
+    drop_others(tmp_path, [])
+    assert not pinned(tmp_path)
+    assert stats(tmp_path) == []
+
+
+def test_what_is_pinned_does_not_age(tmp_path: Path) -> None:
+    disk = DiskTier(tmp_path, "model", SHAPE, 2**20, ttl_s=60)
+    disk.save("one", segment(1))
+    pin(tmp_path, ["one"])
+    os.utime(only_file(disk), (1, 1))
+    assert DiskTier(tmp_path, "model", SHAPE, 2**20, ttl_s=60).has("one")
+
+
+def test_pins_that_fill_the_budget_leave_no_room(tmp_path: Path) -> None:
+    disk = tier(tmp_path, budget=2 * (4 * 4096))
+    pin(tmp_path, ["0", "1"])
+    assert [disk.save(str(seed), segment(seed)) for seed in range(3)] == [True, True, False]

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import struct
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from chunkwise.errors import ConfigError
+from chunkwise.llm.kv.int8 import Quantised
 from chunkwise.llm.kv.memory import KVShape, Segment, TokenIds
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 _MAGIC = b"CWKV0001"
 _PAGE = 4096
 _HEAD = struct.Struct("<8sII")  # magic, length of the header, its CRC-32
-_SUFFIX, _PART = ".kv", ".part"
+_SUFFIX, _PART, _PINNED = ".kv", ".part", "pinned"
 _FOLDER, _FILE = re.compile("[0-9a-f]{24}"), re.compile(r"[0-9a-f]{32}\.kv")
 _PART_S = 600.0  # nobody writes a chunk for so long
 
@@ -86,19 +88,53 @@ def verify(root: Path) -> tuple[int, list[str]]:
 
 
 def drop_others(root: Path, content_ids: Iterable[str]) -> int:
-    """Remove all chunks but these, of all models; how many files that were."""
-    kept = {file_name(content_id) for content_id in content_ids}
+    """Remove all chunks but these, of all models, and their pins; how many files that were."""
+    kept = {_stem(content_id) for content_id in content_ids}
+    for name in pinned(root) - kept:
+        _remove(root / _PINNED / name)
     return sum(
         _remove(path)
         for folder in _folders(root)
         for path, _ in list(_files(folder))
-        if path.name not in kept
+        if path.stem not in kept
     )
 
 
-def file_name(content_id: str) -> str:
-    """The name of a chunk's file."""
-    return hashlib.blake2b(content_id.encode(), digest_size=16).hexdigest() + _SUFFIX
+def _stem(content_id: str) -> str:
+    """The name of a chunk's file, without suffix."""
+    return hashlib.blake2b(content_id.encode(), digest_size=16).hexdigest()
+
+
+def pin(root: Path, content_ids: Iterable[str]) -> int:
+    """Let chunks, there or not, stay until `unpin`: the budget and their age remove others only.
+
+    Returns:
+        How many were not pinned before.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+    """
+    folder = root / _PINNED
+    new = {_stem(content_id) for content_id in content_ids} - pinned(root)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in new:
+            (folder / name).touch()
+    except OSError as exc:
+        raise ConfigError(f"{str(folder)!r} cannot be written: {exc.strerror}.") from exc
+    return len(new)
+
+
+def unpin(root: Path, content_ids: Iterable[str]) -> int:
+    """Undo `pin`; of how many chunks."""
+    names = {_stem(content_id) for content_id in content_ids}
+    return sum(_remove(root / _PINNED / name) for name in names & pinned(root))
+
+
+def pinned(root: Path) -> set[str]:
+    """Names of pinned chunks' files, without suffix."""
+    folder = root / _PINNED
+    return set(os.listdir(folder)) if folder.is_dir() else set()
 
 
 class DiskTier:
@@ -108,14 +144,27 @@ class DiskTier:
         folder: Where those of all models are; made if need be.
         made_for: Model and anchor: files made for others are not used.
         shape: What a token's keys and values look like.
-        budget_bytes: Most bytes; the files that were used longest ago go first.
+        budget_bytes: Most bytes; the files that were used longest ago go first, pinned ones never.
+        ttl_s: Files that were not used for so many seconds go; 0: none.
+        is_int8: Keys and values are written as whole numbers: half the bytes, some loss.
 
     Raises:
         ConfigError: The folder cannot be made.
     """
 
-    def __init__(self, folder: Path, made_for: str, shape: KVShape, budget_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        made_for: str,
+        shape: KVShape,
+        budget_bytes: int,
+        *,
+        ttl_s: float = 0.0,
+        is_int8: bool = False,
+    ) -> None:
+        made_for = f"int8 {made_for}" if is_int8 else made_for
         self.made_for, self.shape, self.budget_bytes = made_for, shape, budget_bytes
+        self.ttl_s, self.is_int8 = ttl_s, is_int8
         self.root = folder
         self.folder = folder / hashlib.blake2b(made_for.encode(), digest_size=12).hexdigest()
         try:
@@ -126,10 +175,14 @@ class DiskTier:
             ) from exc
         self._unusable: set[str] = set()  # files that are damaged and could not be removed
         self._used: int | None = None  # bytes of all models, as far as this process knows
+        if ttl_s:
+            self._make_room(0)  # for what is too old goes then
 
     def load(self, content_id: str, token_ids: TokenIds) -> Segment | None:
         """The segment of a chunk, mapped; None if it is not there or cannot be used."""
         path = self._path(content_id)
+        if not self.has(content_id):
+            return None
         try:
             segment = self._read(path, content_id, token_ids)
         except FileNotFoundError:
@@ -182,32 +235,52 @@ class DiskTier:
     def has(self, content_id: str) -> bool:
         """Whether there is a file of a chunk; whether it can be used, `load` finds out."""
         path = self._path(content_id)
-        return path.name not in self._unusable and path.exists()
+        if path.name in self._unusable:
+            return False
+        if not self.ttl_s:
+            return path.exists()
+        try:
+            return not self._is_old(path, path.stat(), pinned(self.root))
+        except FileNotFoundError:
+            return False
+
+    def as_stored(self, segment: Segment) -> Segment:
+        """A segment as `load` gives it once it was saved: another one with int8."""
+        if not self.is_int8:
+            return segment
+        k, v = Quantised.of(segment.k, segment.v).restored(self.shape.dtype)
+        count = segment.capacity
+        return Segment(k, v, segment.token_ids, segment.start, count, count, count, 0)
 
     def drop(self, content_id: str) -> bool:
         """Remove a chunk; whether it was there."""
         return _remove(self._path(content_id))
 
     def _path(self, content_id: str) -> Path:
-        return self.folder / file_name(content_id)
+        return self.folder / (_stem(content_id) + _SUFFIX)
 
     def _make_room(self, size: int) -> bool:
-        """Remove what was used longest ago until `size` bytes fit."""
+        """Remove what is too old, and what was used longest ago until `size` bytes fit."""
         if size > self.budget_bytes:
             return False
         if self._used is not None and self._used + size <= self.budget_bytes:
             return True
         files = sorted(_all_files(self.root), key=lambda file: file[1].st_mtime_ns)
+        stay = pinned(self.root)
         self._used = sum(status.st_size for _, status in files)
         for path, status in files:
-            if self._used + size <= self.budget_bytes:
-                break
-            if _remove(path):
+            is_over = self._used + size > self.budget_bytes and path.stem not in stay
+            if (is_over or self._is_old(path, status, stay)) and _remove(path):
                 self._used -= status.st_size
         return self._used + size <= self.budget_bytes
 
+    def _is_old(self, path: Path, status: os.stat_result, stay: set[str]) -> bool:
+        """Whether a file was not used for too long."""
+        is_old = self.ttl_s > 0 and status.st_mtime + self.ttl_s < time.time()
+        return is_old and path.stem not in stay
+
     def _packed(self, content_id: str, segment: Segment) -> tuple[bytes, list[Any]]:
-        arrays = [segment.token_ids, _as_bytes(segment.k), _as_bytes(segment.v)]
+        arrays = [segment.token_ids, *map(_as_bytes, self._numbers(segment))]
         header = {
             "made_for": self.made_for,
             "content_id": content_id,
@@ -220,6 +293,12 @@ class DiskTier:
         text = json.dumps(header).encode()
         head = _HEAD.pack(_MAGIC, len(text), zlib.crc32(text)) + text
         return head + bytes(_padded(len(head)) - len(head)), arrays
+
+    def _numbers(self, segment: Segment) -> tuple[Tensor, ...]:
+        """What is written of a segment, beside its tokens."""
+        if self.is_int8:
+            return tuple(Quantised.of(segment.k, segment.v))
+        return segment.k, segment.v
 
     def _read(self, path: Path, content_id: str, token_ids: TokenIds) -> Segment:
         header, parts = _checked(path)
@@ -237,9 +316,17 @@ class DiskTier:
             raise _Unusable(f"its numbers are {header['dtype']}, not {dtype}")
         if ids.tobytes() != token_ids.tobytes():
             raise _Unusable("its tokens are others")
-        if [part.nbytes for part in parts[1:]] != 2 * [count * self.shape.bytes_per_token // 2]:
+        kinds = [((layers, heads, count, size), torch.int8 if self.is_int8 else dtype)] * 2
+        if self.is_int8:
+            kinds += [((layers, heads, 1, size), torch.float32)]
+            kinds += [((layers, heads, count, 1), torch.float32)]
+        if [part.nbytes for part in parts[1:]] != [math.prod(s) * t.itemsize for s, t in kinds]:
             raise _Unusable("its numbers have another shape")
-        k, v = (part.view(dtype).view(layers, heads, count, size).to(device) for part in parts[1:])
+        found = [
+            part.view(kind).view(shape).to(device)
+            for part, (shape, kind) in zip(parts[1:], kinds, strict=True)
+        ]
+        k, v = Quantised(*found).restored(dtype) if self.is_int8 else found
         return Segment(k, v, ids, header["start"], count, count, count, 0)
 
 
