@@ -28,7 +28,11 @@ def test_selection_is_a_subset_within_budget_and_repeatable(
     name: str, texts: list[str], tokens: int, passages: int
 ) -> None:
     selector = selectors.build(
-        name, cost=cost, counter=CharCounter(), embedder=HashingEmbedder(dim=256, is_weak=False)
+        name,
+        cost=cost,
+        price=lambda hits: [float(cost(hit)) for hit in hits],
+        counter=CharCounter(),
+        embedder=HashingEmbedder(dim=256, is_weak=False),
     )
     hits = [make_hit(t, document=str(i), score=1 / (i + 1)) for i, t in enumerate(texts)]
     before = list(hits)

@@ -68,10 +68,25 @@ def test_passages_are_read_once_where_it_is_asked_for(
             assert isinstance(llm, LLM)
         assert answer.fidelity["prompt"] == "approximate"
         assert 0 < answer.usage["reused_tokens"] < answer.usage["prompt_tokens"]
+        assert answer.usage["reused_chunks"] == answer.usage["passages"]
+        assert str(answer.fidelity["reuse"]).startswith("combined: ")
     files = list((tmp_path / "kv").rglob("*.kv"))
     assert len(files) == answer.usage["passages"]
     assert llm.engine.reuse is not None
     assert llm.engine.reuse.store.used_bytes > 0
+
+
+def test_passages_are_chosen_by_what_they_cost_now(
+    corpus: chunkwise.Corpus, tmp_path: Path
+) -> None:
+    options = {"model": corpus.settings.model, "reuse": "combined", "reuse_agreement": 0.0}
+    options |= {"kernels": "reference", "dtype": "float32", "max_tokens": 2}
+    options |= {"selector": {"name": "cost_aware", "budget_ms": 1e-6}}
+    with chunkwise.open(tmp_path / "corpus", **BASE, **options) as again:
+        assert again.ask("What did the battery cost?").usage["passages"] == 0
+    options["selector"] = {"name": "cost_aware", "budget_ms": 1e6, "order": "reuse"}
+    with chunkwise.open(tmp_path / "corpus", **BASE, **options) as again:
+        assert again.ask("What did the battery cost?").usage["passages"] > 0
 
 
 def test_passages_keep_their_content_ids_in_tokens(corpus: chunkwise.Corpus) -> None:

@@ -144,8 +144,8 @@ def show_answer(corpus: Corpus, question: str, **options: Any) -> Answer:
     confidence = "" if final.confidence is None else f"confidence {final.confidence:.2f}, "
     times = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in final.timings_ms.items())
     out().print(f"\n[dim]{confidence}{times}[/dim]")
-    if reused := final.usage.get("reused_tokens"):
-        out().print(f"[dim]approximate: {reused} tokens of passages read earlier, alone[/dim]")
+    if reuse := final.fidelity.get("reuse"):
+        out().print(f"approximate ({escape(reuse)})", style="dim")
     if dropped := final.usage.get("dropped_citations"):
         err().print(f"[yellow]{dropped} citations were not supported and were dropped.[/yellow]")
     return final

@@ -66,7 +66,8 @@ class Output:
         completions: One for each of `n`, by index.
         usage: `prompt_tokens`, `cached_tokens` (of the prompt, not computed again),
             `completion_tokens` (of all completions); where chunks were reused, and the output is
-            approximate, `reused_tokens` of the prompt.
+            approximate, `reused_tokens` of the prompt, `reused_chunks` they are of,
+            `recomputed_tokens` of these, and `saved_ms`, predicted.
         timings_ms: `queue` until the first step with it, `first_token` and `total` since arrival.
         prompt_logprobs: One entry for each token of the prompt from the first one asked for.
     """

@@ -29,6 +29,7 @@ from chunkwise.llm.reuse import Evidence, Passages, RecomputePolicy, Run, polici
 from chunkwise.llm.sequence import Request, Sequence, TokenSegment
 from chunkwise.registry import Spec
 
+_SHARE = 0.15
 _QUESTION_TOKENS = 64  # whose attention is noted, at most
 
 Measure = Callable[[TokenIds, tuple[Placed, ...], Evidence], NDArray[np.float32]]
@@ -48,6 +49,7 @@ class Reused:
         is_probing: Whether the question is computed over the chunks as they are.
         attention: Where it looked, so far: `(num_tokens,)`.
         picked: Positions computed afresh, in the last pass.
+        saved_ms: Predicted time of computing the rest of the chunks.
     """
 
     chunks: tuple[Placed, ...]
@@ -57,6 +59,7 @@ class Reused:
     is_probing: bool
     attention: NDArray[np.float32]
     picked: Positions = field(default_factory=lambda: np.zeros(0, np.int32))
+    saved_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,13 @@ class Reuse:
     ) -> None:
         self.store, self.policy, self.anchor = store, policy, anchor
         self.deviations = deviations
+        self._chunk_tokens = self._picked_tokens = 0
+
+    @property
+    def share_computed(self) -> float:
+        """Which share of reused chunks' tokens was computed afresh so far; before any was, a
+        guess."""
+        return self._picked_tokens / self._chunk_tokens if self._chunk_tokens else _SHARE
 
     def missing(
         self, chunks: Iterable[TokenSegment], token_bytes: int, prefetch: bool = False
@@ -217,6 +227,7 @@ class Reuse:
             sequence.kv.match(sequence.tokens[: state.prefix])
             if before is not None and not before.is_probing and _runs(before) == _runs(state):
                 state.is_probing, state.picked = False, before.picked  # as before a preemption
+                state.saved_ms = before.saved_ms
             elif not state.is_probing:
                 state.picked = self._picked(sequence, state)
             first = state.behind if state.is_probing else 0
@@ -259,7 +270,18 @@ class Reuse:
         if evidence.deviation:
             deviation = self.deviations(sequence.tokens, state.chunks, evidence)
         attention = state.attention if evidence.attention else None
-        return self.policy.pick(Passages(_runs(state), attention, deviation))
+        picked = self.policy.pick(Passages(_runs(state), attention, deviation))
+        self._book(state, picked)
+        return picked
+
+    def _book(self, state: Reused, picked: Positions) -> None:
+        """Count what was picked, and predict what that saves."""
+        self._picked_tokens += len(picked)
+        for segment, position in state.chunks:
+            low, high = np.searchsorted(picked, [position, position + segment.capacity])
+            self._chunk_tokens += segment.capacity
+            rest = segment.capacity - int(high - low)
+            state.saved_ms += self.store.costs.compute_ms(rest, position)
 
     def _stored(self, sequence: Sequence, exact: int) -> tuple[Placed, ...]:
         """The stored chunks of a prompt, held; one that comes again counts once."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from chunkwise.llm.detokenizer import Detokenizer, TokenDecoder
 from chunkwise.llm.outputs import Completion, Output, TokenLogprob, Update
+from chunkwise.llm.reusing import Reused
 from chunkwise.llm.sampling import Sampled
 from chunkwise.llm.sequence import FinishReason, Request, Sequence
 
@@ -102,7 +103,7 @@ class Tracked:
             "completion_tokens": sum(len(c.token_ids) for c in self.completions),
         }
         if first.num_reused_tokens:
-            usage["reused_tokens"] = first.num_reused_tokens
+            usage |= _reuse(first)
         marks = {
             "queue": self.started,
             "first_token": self.first_token,
@@ -111,6 +112,17 @@ class Tracked:
         timings = {name: round((at - arrived) * 1000, 3) for name, at in marks.items() if at}
         scores = tuple(self.scores[position] for position in sorted(self.scores))
         return Output(self.request.id, tuple(self.completions), usage, timings, scores)
+
+
+def _reuse(sequence: Sequence) -> dict[str, int]:
+    """What reused chunks gave."""
+    state: Reused = sequence.state["reuse"]
+    return {
+        "reused_tokens": sequence.num_reused_tokens,
+        "reused_chunks": len(state.chunks),
+        "recomputed_tokens": len(state.picked),
+        "saved_ms": round(state.saved_ms),
+    }
 
 
 def track(sequence: Sequence, decoder: TokenDecoder) -> Tracked:

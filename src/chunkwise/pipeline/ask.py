@@ -5,11 +5,12 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from chunkwise.pipeline.parts import Parts
 from chunkwise.rag.selection.duplicates import fold_duplicates
+from chunkwise.registry import spec_name
 from chunkwise.types import Answer, Budget, Citation, Hit, Query
 
 if TYPE_CHECKING:
@@ -44,11 +45,24 @@ class Ask:
                 yield dataclasses.replace(
                     piece,
                     citations=citations,
+                    fidelity={**piece.fidelity, **self._reuse(piece.usage)},
                     usage={**piece.usage, "passages": len(passages)},
                     timings_ms={**piece.timings_ms, **timings},
                 )
             else:
                 yield piece
+
+    def _reuse(self, usage: Mapping[str, int]) -> dict[str, str]:
+        """How a prompt over reused chunks was made, for people."""
+        if not (reused := usage.get("reused_tokens", 0)):
+            return {}
+        again = usage["recomputed_tokens"]
+        share = again / max(reused + again, 1)
+        return {
+            "reuse": f"{spec_name(self.parts.settings.reuse)}: {usage['reused_chunks']} passages "
+            f"read before, {share:.0%} of their tokens computed afresh; {reused} tokens and about "
+            f"{usage['saved_ms']} ms saved"
+        }
 
     def _with_pages(
         self, citations: Sequence[Citation], passages: Sequence[Hit]

@@ -27,6 +27,7 @@ from chunkwise.rag.sentences import segmenters
 from chunkwise.registry import Spec, spec_name
 from chunkwise.types import (
     Embedder,
+    Hit,
     LanguageModel,
     SamplingParams,
     ScoringModel,
@@ -228,8 +229,29 @@ class Parts:
     @functools.cached_property
     def selector(self) -> Selector:
         """Chooses hits under the budget, counted as they are sent."""
-        cost = passage_cost(self.counter)
-        return selectors.build(self.settings.selector, cost=cost, counter=self.counter)
+        return selectors.build(
+            self.settings.selector,
+            cost=passage_cost(self.counter),
+            counter=self.counter,
+            price=self._prices,
+        )
+
+    def _prices(self, hits: Sequence[Hit]) -> list[float]:
+        """Predicted milliseconds that the local model takes to read hits, each."""
+        from chunkwise.llm.local import LLM
+        from chunkwise.llm.pricing import chunk_costs
+
+        if not isinstance(self.model, LLM):
+            raise ConfigError(
+                "Only a local model can say what passages cost: leave `base_url` out, or "
+                "`budget_ms` of the selector."
+            )
+        pieces = self.model.segments(answer_prompt("?", hits))
+        chunks = [piece for piece in pieces if piece.content_id is not None]
+        costs = dict(
+            zip((c.content_id for c in chunks), chunk_costs(self.model, chunks), strict=True)
+        )
+        return [costs[hit.chunk.id].ms for hit in hits]
 
     def retriever(self, store: Store) -> Retriever:
         """Finds chunks in a store."""
