@@ -15,17 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError, RequestError
+from chunkwise.llm.encoding import PromptEncoder, before_chunks
 from chunkwise.llm.engine import Engine
 from chunkwise.llm.inputs import (
     AnyPrompt,
     check_counts,
-    check_policy,
-    check_prompt,
     check_request,
+    check_specs,
     check_text,
     checked_context,
     checked_dtype,
-    checked_ids,
     checked_path,
     checked_quantize,
     listed,
@@ -35,11 +34,12 @@ from chunkwise.llm.kernels.ops import choose, find_device
 from chunkwise.llm.kv.segments import KVShape, SegmentPool
 from chunkwise.llm.memory import kv_bytes_by_default
 from chunkwise.llm.models.base import ModelConfig
-from chunkwise.llm.models.chat import ChatTemplate, prompt_segments
+from chunkwise.llm.models.chat import ChatTemplate
 from chunkwise.llm.models.checkpoint import Checkpoint, fingerprint
 from chunkwise.llm.models.llama import Decoder
 from chunkwise.llm.models.rotary import rotary_table
 from chunkwise.llm.models.tokenizer import Tokenizer
+from chunkwise.llm.ordering.base import QueueOrder, orders
 from chunkwise.llm.outputs import Output, Update, refused_output
 from chunkwise.llm.probing import deviations
 from chunkwise.llm.reusing import ReuseSettings, open_reuse
@@ -75,7 +75,8 @@ class LLM:
         token_budget: Most rows of a step; shorter steps mean steadier tokens, longer ones more
             throughput.
         max_sequences: Most sequences that run at a time.
-        policy: Scheduling policy by name.
+        policy: Scheduling policy by name: who computes how much in a step.
+        order: Queue order by name: who of the waiting is admitted next.
         context: Longest prompt and completion together; 0: what the model was made for.
         reuse: How chunks of prompts are read from what `admit` has computed of them; None: prompts
             are computed in full.
@@ -97,6 +98,7 @@ class LLM:
         token_budget: int = 512,
         max_sequences: int = 64,
         policy: Spec = "stall_free",
+        order: Spec = "sharing",
         context: int = 0,
         reuse: ReuseSettings | None = None,
     ) -> None:
@@ -106,7 +108,7 @@ class LLM:
             max_sequences=(max_sequences, 1),
             context=(context, 0),
         )
-        check_policy(policy)
+        check_specs(policy=policy, order=order)
         self.path = checked_path(path)
         self.quantize = checked_quantize(quantize)
         self.device = find_device(device)
@@ -114,15 +116,17 @@ class LLM:
         self.config = ModelConfig.from_folder(self.path)
         context = checked_context(context, self.config)
         self.tokenizer = Tokenizer.from_folder(self.path, self.config)
-        self.template = ChatTemplate.from_folder(self.path, special=self.tokenizer.special)
+        template = ChatTemplate.from_folder(self.path, special=self.tokenizer.special)
+        self._encoder = PromptEncoder(self.tokenizer, template, self.config.vocab_size)
         self.kernels = choose(kernels, self.device, self.dtype)
         self.fingerprint = f"local:{fingerprint(self.path)}:{_name(self.dtype)}:{quantize}"
-        scheduler, budget = policies.build(policy), StepBudget(token_budget, max_sequences)
+        scheduling = policies.build(policy), orders.build(order)
+        budget = StepBudget(token_budget, max_sequences)
         anchor = self._anchor(reuse) if reuse else ()
         angles = context + len(anchor)  # a chunk's keys are turned as far as the anchor is long
         rotary = rotary_table(self.config.rope, self.config.head_dim, angles, self.device)
         runner = Runner(self._load(), rotary)
-        self.engine = self._engine(runner, kv_budget_mb * 2**20, budget, scheduler, context)
+        self.engine = self._engine(runner, kv_budget_mb * 2**20, budget, scheduling, context)
         if reuse:
             measure = functools.partial(deviations, runner.model, rotary)
             shape = self.engine.pool.shape
@@ -192,7 +196,7 @@ class LLM:
         """See `ScoringModel.nll`. Behind an empty prefix stands the model's first token, or its
         end token where it has none, as in training."""
         check_text("text", text)
-        before = self._prefix(prefix)
+        before = self._encoder.prefix(prefix)
         scored = tuple(self.tokenizer.encode(text, continues=True))
         if not scored:
             raise RequestError("The text to be scored has no tokens.")
@@ -310,31 +314,8 @@ class LLM:
             return True
 
     def segments(self, prompt: AnyPrompt) -> tuple[TokenSegment, ...]:
-        """A prompt in tokens; the segments of a `Prompt` keep their content ids.
-
-        Raises:
-            RequestError: It is no prompt, or holds what is no token of the model.
-        """
-        if isinstance(prompt, Prompt):
-            check_prompt(prompt)
-            return prompt_segments(prompt, self.tokenizer, self.template)
-        if isinstance(prompt, str):
-            ids = self.tokenizer.encode(prompt, special=True, add_bos=True)
-            return (TokenSegment(tuple(ids)),)
-        return (TokenSegment(checked_ids(prompt, self.config.vocab_size)),)
-
-    def _prefix(self, prefix: str | Prompt) -> tuple[TokenSegment, ...]:
-        """What stands before a scored text: at least one token, and no text read as control."""
-        if isinstance(prefix, Prompt):
-            return self.segments(prefix)
-        check_text("prefix", prefix)
-        if ids := self.tokenizer.encode(prefix, add_bos=True):
-            return (TokenSegment(tuple(ids)),)
-        start = self.tokenizer.bos_token_id
-        start = self.tokenizer.eos_token_id if start is None else start
-        if start is None:
-            raise RequestError("An empty prefix needs a model with a first or an end token.")
-        return (TokenSegment((start,)),)
+        """See `PromptEncoder.segments`."""
+        return self._encoder.segments(prompt)
 
     def _load(self) -> Decoder:
         with Checkpoint(self.path) as checkpoint:
@@ -352,7 +333,7 @@ class LLM:
         runner: Runner,
         kv_bytes: int,
         budget: StepBudget,
-        policy: SchedulingPolicy,
+        scheduling: tuple[SchedulingPolicy, QueueOrder],
         context: int,
     ) -> Engine:
         config = self.config
@@ -373,7 +354,8 @@ class LLM:
             pool,
             Sampler(self.tokenizer.vocab_size, grammar=self._grammar()),
             self.tokenizer,
-            policy=policy,
+            policy=scheduling[0],
+            order=scheduling[1],
             budget=budget,
             context=context,
             end_ids=self.config.eos_token_ids,
@@ -386,9 +368,7 @@ class LLM:
                 f"{self.path.name} has a sliding window: what a token sees depends on its place, "
                 "so chunks cannot be reused. Leave `reuse` out."
             )
-        segments = self.segments(settings.anchor) if settings.anchor else ()
-        before = itertools.takewhile(lambda segment: segment.content_id is None, segments)
-        return tuple(itertools.chain(*(segment.token_ids for segment in before)))
+        return before_chunks(self.segments(settings.anchor)) if settings.anchor else ()
 
     def _grammar(self) -> Grammar:
         text = (self.path / "tokenizer.json").read_text(encoding="utf-8")
