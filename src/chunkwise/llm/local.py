@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections import deque
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from pathlib import Path
@@ -40,15 +39,15 @@ from chunkwise.llm.models.llama import Decoder
 from chunkwise.llm.models.rotary import rotary_table
 from chunkwise.llm.models.tokenizer import Tokenizer
 from chunkwise.llm.ordering.base import QueueOrder, orders
-from chunkwise.llm.outputs import Output, Update, refused_output
+from chunkwise.llm.outputs import Output, refused_output
 from chunkwise.llm.probing import deviations
 from chunkwise.llm.reusing import ReuseSettings, open_reuse
 from chunkwise.llm.runner import Runner
 from chunkwise.llm.sampling import Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, StepBudget, policies
 from chunkwise.llm.sequence import Request, TokenSegment
+from chunkwise.llm.serving import Serving
 from chunkwise.llm.structured import Grammar
-from chunkwise.llm.turns import TurnLock
 from chunkwise.registry import Spec
 from chunkwise.types import Delta, Prompt, SamplingParams
 
@@ -57,7 +56,7 @@ __all__ = ["LLM", "AnyPrompt", "ReuseSettings"]
 logger = logging.getLogger(__name__)
 
 
-class LLM:
+class LLM(Serving):
     """A language model of a Hugging Face folder; a `ScoringModel`.
 
     Safe to use from several threads: whoever waits for tokens runs the next step, and all
@@ -126,15 +125,12 @@ class LLM:
         angles = context + len(anchor)  # a chunk's keys are turned as far as the anchor is long
         rotary = rotary_table(self.config.rope, self.config.head_dim, angles, self.device)
         runner = Runner(self._load(), rotary)
-        self.engine = self._engine(runner, kv_budget_mb * 2**20, budget, scheduling, context)
+        super().__init__(self._engine(runner, kv_budget_mb * 2**20, budget, scheduling, context))
         if reuse:
             measure = functools.partial(deviations, runner.model, rotary)
             shape = self.engine.pool.shape
             self.engine.use(open_reuse(reuse, anchor, self.fingerprint, shape, measure))
         self._ids = itertools.count()
-        self._lock = TurnLock()
-        self._boxes: dict[str, deque[Update]] = {}
-        self._abandoned: deque[str] = deque()
 
     def generate(
         self,
@@ -163,6 +159,49 @@ class LLM:
                 taken.append(refused_output(str(exc)))
         self._keep(s for one in taken if isinstance(one, Request) for s in one.segments)
         return self.run(taken)
+
+    def generate_batch(
+        self,
+        prompts: Items[AnyPrompt],
+        sampling: SamplingParams | Items[SamplingParams] | None = None,
+        *,
+        priority: int = 1,
+    ) -> Iterator[tuple[int, Output]]:
+        """Complete a job of up to thousands of prompts, in the order that shares most.
+
+        As many run at a time as the KV budget has room for, whatever `max_sequences` says. Chunks
+        to be reused are computed shortly before they are needed. Closing the iterator, or an
+        interrupt, ends the job.
+
+        Args:
+            prompts: Several prompts, each as in `generate`.
+            sampling: For all of them, or one each.
+            priority: As in `add`; the requests of others go first.
+
+        Returns:
+            Outputs as they finish, each with the index of its prompt; a bad prompt gives one with
+            `finish_reason` "error".
+
+        Raises:
+            RequestError: What was given are no prompts, or not one sampling setting for each.
+        """
+        asked = listed(prompts)
+        params = spread(SamplingParams() if sampling is None else sampling, len(asked))
+        check_request(SamplingParams(), priority)
+        return self._batch(asked, params, priority)
+
+    def _batch(
+        self, asked: list[AnyPrompt], params: list[SamplingParams], priority: int
+    ) -> Iterator[tuple[int, Output]]:
+        taken: list[tuple[int, Request]] = []
+        for i, (prompt, sampled) in enumerate(zip(asked, params, strict=True)):
+            try:
+                taken.append((i, self.request(self.segments(prompt), sampled, priority)))
+            except RequestError as exc:
+                yield i, refused_output(str(exc))
+        yield from self.run_batch(
+            taken, lambda sent: self._keep(piece for one in sent for piece in one.segments)
+        )
 
     def stream(self, prompt: AnyPrompt, sampling: SamplingParams | None = None) -> Iterator[Delta]:
         """See `LanguageModel.stream`. The last delta has the usage: `prompt_tokens`,
@@ -271,48 +310,6 @@ class LLM:
         """
         return self._add(self.request(self.segments(prompt), sampling, priority, timeout_s))
 
-    def updates(self, request_id: str) -> Iterator[Update]:
-        """Updates of a request as they come, until all its completions have ended or another
-        thread closes it.
-
-        Raises:
-            RequestError: There is no such request.
-        """
-        self._box(request_id)
-        is_finished = False
-        while not is_finished:
-            with self._lock:
-                if (box := self._boxes.get(request_id)) is None:
-                    return
-                while not box and not self.engine.is_finished(request_id):
-                    self._step()
-                ready = _emptied(box)
-                is_finished = self.engine.is_finished(request_id)
-            yield from ready
-
-    def ready(self, request_id: str) -> list[Update]:
-        """Updates of a request that are there already; for whoever calls `step` himself."""
-        with self._lock:
-            return _emptied(self._box(request_id))
-
-    def close_request(self, request_id: str) -> Output:
-        """End a request, if it still runs, and forget it. What it computed may serve others.
-
-        Raises:
-            RequestError: There is no such request.
-        """
-        with self._lock:
-            self._box(request_id)
-            return self._close(request_id)
-
-    def step(self) -> bool:
-        """Run one step for all requests; False if there was nothing to do."""
-        with self._lock:
-            if not self.engine.has_work():
-                return False
-            self._step()
-            return True
-
     def segments(self, prompt: AnyPrompt) -> tuple[TokenSegment, ...]:
         """See `PromptEncoder.segments`."""
         return self._encoder.segments(prompt)
@@ -389,88 +386,6 @@ class LLM:
         request = Request(str(next(self._ids)), segments, sampling, priority, deadline)
         request.score_from, request.is_exact = first, first is not None
         return request
-
-    def _add(self, request: Request) -> str:
-        with self._lock:
-            self._boxes[request.id] = deque()
-            try:
-                self.engine.add(request)
-            except BaseException:
-                del self._boxes[request.id]
-                self.engine.cancel(request.id)  # an interrupt may come when it is in already
-                raise
-        return request.id
-
-    def _box(self, request_id: str) -> deque[Update]:
-        if (box := self._boxes.get(request_id)) is None:
-            raise RequestError(f"There is no request {request_id!r}: it was closed, or not added.")
-        return box
-
-    def run(self, taken: list[Request | Output]) -> list[Output]:
-        """Run requests together; an output stands for one that was refused.
-
-        Raises:
-            RequestError: The only one cannot be answered as asked.
-        """
-        requests = [one for one in taken if isinstance(one, Request)]
-        refused: dict[str, Output] = {}
-        try:
-            for request in requests:
-                try:
-                    self._add(request)
-                except RequestError as exc:
-                    if len(taken) == 1:
-                        raise
-                    refused[request.id] = refused_output(str(exc))
-            found = refused | {r.id: self._finished(r.id) for r in requests if r.id not in refused}
-            return [one if isinstance(one, Output) else found[one.id] for one in taken]
-        finally:  # an interrupt must not leave requests behind
-            for request in requests:
-                self._closed(request.id)
-
-    def _run_one(self, request: Request) -> Output:
-        """The output of a request whose error is the caller's."""
-        output = self.run([request])[0]
-        if error := output.completions[0].error:
-            raise RequestError(error)
-        return output
-
-    def _finished(self, request_id: str) -> Output:
-        """The output of a request once it is done."""
-        deque(self.updates(request_id), maxlen=0)
-        return self.close_request(request_id)
-
-    def _closed(self, request_id: str) -> Output | None:
-        """Close a request, if that has not been done.
-
-        A stream that nobody holds any more may be collected in the middle of a step; then the
-        next step closes its request.
-        """
-        if self._lock.is_mine():
-            self._abandoned.append(request_id)
-            return None
-        with self._lock:
-            return self._close(request_id) if request_id in self._boxes else None
-
-    def _close(self, request_id: str) -> Output:
-        self.engine.cancel(request_id)
-        del self._boxes[request_id]
-        return self.engine.output(request_id)
-
-    def _step(self) -> None:
-        while self._abandoned:
-            request_id = self._abandoned.popleft()
-            if request_id in self._boxes:
-                self._close(request_id)
-        for update in self.engine.step():
-            if (box := self._boxes.get(update.request_id)) is not None:
-                box.append(update)
-
-
-def _emptied(box: deque[Update]) -> list[Update]:
-    found = list(box)
-    box.clear()
-    return found
 
 
 def _name(dtype: torch.dtype) -> str:

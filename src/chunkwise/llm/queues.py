@@ -108,6 +108,8 @@ class Queues:
         too_large: list[Sequence] = []
         for sequence, tokens in ((piece.sequence, piece.tokens) for piece in chosen):
             if sequence not in running:
+                if kept and self._is_promised(sequence):
+                    continue  # by one before it in this step
                 self._admit(sequence)
             elif sequence not in self.running:
                 continue  # it gave its memory to one before it in this step
@@ -134,6 +136,10 @@ class Queues:
             sequence.pending = _positions(match.length, sequence.num_tokens)
             found.append(sequence)
         return found
+
+    def _is_promised(self, sequence: Sequence) -> bool:
+        """Whether another sequence is about to compute what this one would."""
+        return self.pool.tree.match(_reusable(sequence)).promised >= _WORTH_WAITING
 
     def _admit(self, sequence: Sequence) -> None:
         """Give a waiting sequence what is cached of its prefix and its chunks, and let it run."""

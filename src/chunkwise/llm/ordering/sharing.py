@@ -1,6 +1,6 @@
 """Those that share chunks or a prefix with what runs go next, within a bound on overtaking.
 
-Source: BatchLLM (arXiv 2412.03594), section 4.1, schedules sharers together in batch jobs;
+Source: BatchLLM (arXiv 2412.03594) schedules sharers together in batch jobs;
 longest shared prefix first as in SGLang (arXiv 2312.07104), section 3.
 Differs: chunks count at any place, not only prefixes; for a server, so nobody is overtaken more
 than a set number of times, which neither has.
