@@ -26,6 +26,7 @@ from chunkwise.llm.costs import CostModel, Work
 from chunkwise.llm.detokenizer import TokenDecoder
 from chunkwise.llm.kv.patched import PatchedKV
 from chunkwise.llm.kv.segments import SegmentPool, SequenceKV
+from chunkwise.llm.ordering.base import QueueOrder
 from chunkwise.llm.outputs import Output, TokenLogprob, Update
 from chunkwise.llm.queues import Queues
 from chunkwise.llm.reusing import Reuse, Reused, cut
@@ -56,13 +57,14 @@ class Engine:
         decoder: TokenDecoder,
         *,
         policy: SchedulingPolicy,
+        order: QueueOrder,
         budget: StepBudget,
         context: int,
         end_ids: Iterable[int] = (),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.runner, self.pool, self.sampler, self.decoder = runner, pool, sampler, decoder
-        self.queues = Queues(pool, policy, budget)
+        self.queues = Queues(pool, policy, order, budget)
         self.context, self.end_ids, self.clock = context, frozenset(end_ids), clock
         self.max_tokens = min(context, pool.max_tokens)
         self.costs = CostModel(Work.of(runner.model.config))
@@ -253,7 +255,7 @@ class Engine:
         tracked = self._tracked[sequence.request.id]
         if sequence.index >= len(tracked.sequences):
             sequence.kv = tracked.sequences[0].kv.fork()
-            self.queues.running.append(sequence)
+            self.queues.adopt(sequence)
             tracked.sequences.append(sequence)
 
     def _score(self, rows: ScoredRows) -> None:

@@ -68,14 +68,15 @@ def checked_dtype(name: object, device: torch.device) -> torch.dtype:
     return known[name]
 
 
-def check_policy(policy: object) -> None:
-    """Refuse what cannot name a scheduling policy.
+def check_specs(**settings: object) -> None:
+    """Refuse what cannot name an algorithm.
 
     Raises:
-        ConfigError: It is no name, and no mapping with one.
+        ConfigError: One is no name, and no mapping with one.
     """
-    if not isinstance(policy, str | Mapping):
-        raise ConfigError(f"`policy` must be the name of a scheduling policy, got {policy!r}.")
+    for name, spec in settings.items():
+        if not isinstance(spec, str | Mapping):
+            raise ConfigError(f"`{name}` must be the name of an algorithm, got {spec!r}.")
 
 
 def checked_context(context: int, config: ModelConfig) -> int:

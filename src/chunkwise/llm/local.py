@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections import deque
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from pathlib import Path
@@ -15,17 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError, RequestError
+from chunkwise.llm.encoding import PromptEncoder, before_chunks
 from chunkwise.llm.engine import Engine
 from chunkwise.llm.inputs import (
     AnyPrompt,
     check_counts,
-    check_policy,
-    check_prompt,
     check_request,
+    check_specs,
     check_text,
     checked_context,
     checked_dtype,
-    checked_ids,
     checked_path,
     checked_quantize,
     listed,
@@ -35,20 +33,21 @@ from chunkwise.llm.kernels.ops import choose, find_device
 from chunkwise.llm.kv.segments import KVShape, SegmentPool
 from chunkwise.llm.memory import kv_bytes_by_default
 from chunkwise.llm.models.base import ModelConfig
-from chunkwise.llm.models.chat import ChatTemplate, prompt_segments
+from chunkwise.llm.models.chat import ChatTemplate
 from chunkwise.llm.models.checkpoint import Checkpoint, fingerprint
 from chunkwise.llm.models.llama import Decoder
 from chunkwise.llm.models.rotary import rotary_table
 from chunkwise.llm.models.tokenizer import Tokenizer
-from chunkwise.llm.outputs import Output, Update, refused_output
+from chunkwise.llm.ordering.base import QueueOrder, orders
+from chunkwise.llm.outputs import Output, refused_output
 from chunkwise.llm.probing import deviations
 from chunkwise.llm.reusing import ReuseSettings, open_reuse
 from chunkwise.llm.runner import Runner
 from chunkwise.llm.sampling import Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, StepBudget, policies
 from chunkwise.llm.sequence import Request, TokenSegment
+from chunkwise.llm.serving import Serving
 from chunkwise.llm.structured import Grammar
-from chunkwise.llm.turns import TurnLock
 from chunkwise.registry import Spec
 from chunkwise.types import Delta, Prompt, SamplingParams
 
@@ -57,7 +56,7 @@ __all__ = ["LLM", "AnyPrompt", "ReuseSettings"]
 logger = logging.getLogger(__name__)
 
 
-class LLM:
+class LLM(Serving):
     """A language model of a Hugging Face folder; a `ScoringModel`.
 
     Safe to use from several threads: whoever waits for tokens runs the next step, and all
@@ -75,7 +74,8 @@ class LLM:
         token_budget: Most rows of a step; shorter steps mean steadier tokens, longer ones more
             throughput.
         max_sequences: Most sequences that run at a time.
-        policy: Scheduling policy by name.
+        policy: Scheduling policy by name: who computes how much in a step.
+        order: Queue order by name: who of the waiting is admitted next.
         context: Longest prompt and completion together; 0: what the model was made for.
         reuse: How chunks of prompts are read from what `admit` has computed of them; None: prompts
             are computed in full.
@@ -97,6 +97,7 @@ class LLM:
         token_budget: int = 512,
         max_sequences: int = 64,
         policy: Spec = "stall_free",
+        order: Spec = "sharing",
         context: int = 0,
         reuse: ReuseSettings | None = None,
     ) -> None:
@@ -106,7 +107,7 @@ class LLM:
             max_sequences=(max_sequences, 1),
             context=(context, 0),
         )
-        check_policy(policy)
+        check_specs(policy=policy, order=order)
         self.path = checked_path(path)
         self.quantize = checked_quantize(quantize)
         self.device = find_device(device)
@@ -114,23 +115,22 @@ class LLM:
         self.config = ModelConfig.from_folder(self.path)
         context = checked_context(context, self.config)
         self.tokenizer = Tokenizer.from_folder(self.path, self.config)
-        self.template = ChatTemplate.from_folder(self.path, special=self.tokenizer.special)
+        template = ChatTemplate.from_folder(self.path, special=self.tokenizer.special)
+        self._encoder = PromptEncoder(self.tokenizer, template, self.config.vocab_size)
         self.kernels = choose(kernels, self.device, self.dtype)
         self.fingerprint = f"local:{fingerprint(self.path)}:{_name(self.dtype)}:{quantize}"
-        scheduler, budget = policies.build(policy), StepBudget(token_budget, max_sequences)
+        scheduling = policies.build(policy), orders.build(order)
+        budget = StepBudget(token_budget, max_sequences)
         anchor = self._anchor(reuse) if reuse else ()
         angles = context + len(anchor)  # a chunk's keys are turned as far as the anchor is long
         rotary = rotary_table(self.config.rope, self.config.head_dim, angles, self.device)
         runner = Runner(self._load(), rotary)
-        self.engine = self._engine(runner, kv_budget_mb * 2**20, budget, scheduler, context)
+        super().__init__(self._engine(runner, kv_budget_mb * 2**20, budget, scheduling, context))
         if reuse:
             measure = functools.partial(deviations, runner.model, rotary)
             shape, costs = self.engine.pool.shape, self.engine.costs
             self.engine.use(open_reuse(reuse, anchor, self.fingerprint, shape, costs, measure))
         self._ids = itertools.count()
-        self._lock = TurnLock()
-        self._boxes: dict[str, deque[Update]] = {}
-        self._abandoned: deque[str] = deque()
 
     def generate(
         self,
@@ -159,6 +159,49 @@ class LLM:
                 taken.append(refused_output(str(exc)))
         self._keep(s for one in taken if isinstance(one, Request) for s in one.segments)
         return self.run(taken)
+
+    def generate_batch(
+        self,
+        prompts: Items[AnyPrompt],
+        sampling: SamplingParams | Items[SamplingParams] | None = None,
+        *,
+        priority: int = 1,
+    ) -> Iterator[tuple[int, Output]]:
+        """Complete a job of up to thousands of prompts, in the order that shares most.
+
+        As many run at a time as the KV budget has room for, whatever `max_sequences` says. Chunks
+        to be reused are computed shortly before they are needed. Closing the iterator, or an
+        interrupt, ends the job.
+
+        Args:
+            prompts: Several prompts, each as in `generate`.
+            sampling: For all of them, or one each.
+            priority: As in `add`; the requests of others go first.
+
+        Returns:
+            Outputs as they finish, each with the index of its prompt; a bad prompt gives one with
+            `finish_reason` "error".
+
+        Raises:
+            RequestError: What was given are no prompts, or not one sampling setting for each.
+        """
+        asked = listed(prompts)
+        params = spread(SamplingParams() if sampling is None else sampling, len(asked))
+        check_request(SamplingParams(), priority)
+        return self._batch(asked, params, priority)
+
+    def _batch(
+        self, asked: list[AnyPrompt], params: list[SamplingParams], priority: int
+    ) -> Iterator[tuple[int, Output]]:
+        taken: list[tuple[int, Request]] = []
+        for i, (prompt, sampled) in enumerate(zip(asked, params, strict=True)):
+            try:
+                taken.append((i, self.request(self.segments(prompt), sampled, priority)))
+            except RequestError as exc:
+                yield i, refused_output(str(exc))
+        yield from self.run_batch(
+            taken, lambda sent: self._keep(piece for one in sent for piece in one.segments)
+        )
 
     def stream(self, prompt: AnyPrompt, sampling: SamplingParams | None = None) -> Iterator[Delta]:
         """See `LanguageModel.stream`. The last delta has the usage: `prompt_tokens`,
@@ -192,7 +235,7 @@ class LLM:
         """See `ScoringModel.nll`. Behind an empty prefix stands the model's first token, or its
         end token where it has none, as in training."""
         check_text("text", text)
-        before = self._prefix(prefix)
+        before = self._encoder.prefix(prefix)
         scored = tuple(self.tokenizer.encode(text, continues=True))
         if not scored:
             raise RequestError("The text to be scored has no tokens.")
@@ -268,74 +311,9 @@ class LLM:
         """
         return self._add(self.request(self.segments(prompt), sampling, priority, timeout_s))
 
-    def updates(self, request_id: str) -> Iterator[Update]:
-        """Updates of a request as they come, until all its completions have ended or another
-        thread closes it.
-
-        Raises:
-            RequestError: There is no such request.
-        """
-        self._box(request_id)
-        is_finished = False
-        while not is_finished:
-            with self._lock:
-                if (box := self._boxes.get(request_id)) is None:
-                    return
-                while not box and not self.engine.is_finished(request_id):
-                    self._step()
-                ready = _emptied(box)
-                is_finished = self.engine.is_finished(request_id)
-            yield from ready
-
-    def ready(self, request_id: str) -> list[Update]:
-        """Updates of a request that are there already; for whoever calls `step` himself."""
-        with self._lock:
-            return _emptied(self._box(request_id))
-
-    def close_request(self, request_id: str) -> Output:
-        """End a request, if it still runs, and forget it. What it computed may serve others.
-
-        Raises:
-            RequestError: There is no such request.
-        """
-        with self._lock:
-            self._box(request_id)
-            return self._close(request_id)
-
-    def step(self) -> bool:
-        """Run one step for all requests; False if there was nothing to do."""
-        with self._lock:
-            if not self.engine.has_work():
-                return False
-            self._step()
-            return True
-
     def segments(self, prompt: AnyPrompt) -> tuple[TokenSegment, ...]:
-        """A prompt in tokens; the segments of a `Prompt` keep their content ids.
-
-        Raises:
-            RequestError: It is no prompt, or holds what is no token of the model.
-        """
-        if isinstance(prompt, Prompt):
-            check_prompt(prompt)
-            return prompt_segments(prompt, self.tokenizer, self.template)
-        if isinstance(prompt, str):
-            ids = self.tokenizer.encode(prompt, special=True, add_bos=True)
-            return (TokenSegment(tuple(ids)),)
-        return (TokenSegment(checked_ids(prompt, self.config.vocab_size)),)
-
-    def _prefix(self, prefix: str | Prompt) -> tuple[TokenSegment, ...]:
-        """What stands before a scored text: at least one token, and no text read as control."""
-        if isinstance(prefix, Prompt):
-            return self.segments(prefix)
-        check_text("prefix", prefix)
-        if ids := self.tokenizer.encode(prefix, add_bos=True):
-            return (TokenSegment(tuple(ids)),)
-        start = self.tokenizer.bos_token_id
-        start = self.tokenizer.eos_token_id if start is None else start
-        if start is None:
-            raise RequestError("An empty prefix needs a model with a first or an end token.")
-        return (TokenSegment((start,)),)
+        """See `PromptEncoder.segments`."""
+        return self._encoder.segments(prompt)
 
     def _load(self) -> Decoder:
         with Checkpoint(self.path) as checkpoint:
@@ -353,7 +331,7 @@ class LLM:
         runner: Runner,
         kv_bytes: int,
         budget: StepBudget,
-        policy: SchedulingPolicy,
+        scheduling: tuple[SchedulingPolicy, QueueOrder],
         context: int,
     ) -> Engine:
         config = self.config
@@ -374,7 +352,8 @@ class LLM:
             pool,
             Sampler(self.tokenizer.vocab_size, grammar=self._grammar()),
             self.tokenizer,
-            policy=policy,
+            policy=scheduling[0],
+            order=scheduling[1],
             budget=budget,
             context=context,
             end_ids=self.config.eos_token_ids,
@@ -387,9 +366,7 @@ class LLM:
                 f"{self.path.name} has a sliding window: what a token sees depends on its place, "
                 "so chunks cannot be reused. Leave `reuse` out."
             )
-        segments = self.segments(settings.anchor) if settings.anchor else ()
-        before = itertools.takewhile(lambda segment: segment.content_id is None, segments)
-        return tuple(itertools.chain(*(segment.token_ids for segment in before)))
+        return before_chunks(self.segments(settings.anchor)) if settings.anchor else ()
 
     def _grammar(self) -> Grammar:
         text = (self.path / "tokenizer.json").read_text(encoding="utf-8")
@@ -410,88 +387,6 @@ class LLM:
         request = Request(str(next(self._ids)), segments, sampling, priority, deadline)
         request.score_from, request.is_exact = first, first is not None
         return request
-
-    def _add(self, request: Request) -> str:
-        with self._lock:
-            self._boxes[request.id] = deque()
-            try:
-                self.engine.add(request)
-            except BaseException:
-                del self._boxes[request.id]
-                self.engine.cancel(request.id)  # an interrupt may come when it is in already
-                raise
-        return request.id
-
-    def _box(self, request_id: str) -> deque[Update]:
-        if (box := self._boxes.get(request_id)) is None:
-            raise RequestError(f"There is no request {request_id!r}: it was closed, or not added.")
-        return box
-
-    def run(self, taken: list[Request | Output]) -> list[Output]:
-        """Run requests together; an output stands for one that was refused.
-
-        Raises:
-            RequestError: The only one cannot be answered as asked.
-        """
-        requests = [one for one in taken if isinstance(one, Request)]
-        refused: dict[str, Output] = {}
-        try:
-            for request in requests:
-                try:
-                    self._add(request)
-                except RequestError as exc:
-                    if len(taken) == 1:
-                        raise
-                    refused[request.id] = refused_output(str(exc))
-            found = refused | {r.id: self._finished(r.id) for r in requests if r.id not in refused}
-            return [one if isinstance(one, Output) else found[one.id] for one in taken]
-        finally:  # an interrupt must not leave requests behind
-            for request in requests:
-                self._closed(request.id)
-
-    def _run_one(self, request: Request) -> Output:
-        """The output of a request whose error is the caller's."""
-        output = self.run([request])[0]
-        if error := output.completions[0].error:
-            raise RequestError(error)
-        return output
-
-    def _finished(self, request_id: str) -> Output:
-        """The output of a request once it is done."""
-        deque(self.updates(request_id), maxlen=0)
-        return self.close_request(request_id)
-
-    def _closed(self, request_id: str) -> Output | None:
-        """Close a request, if that has not been done.
-
-        A stream that nobody holds any more may be collected in the middle of a step; then the
-        next step closes its request.
-        """
-        if self._lock.is_mine():
-            self._abandoned.append(request_id)
-            return None
-        with self._lock:
-            return self._close(request_id) if request_id in self._boxes else None
-
-    def _close(self, request_id: str) -> Output:
-        self.engine.cancel(request_id)
-        del self._boxes[request_id]
-        return self.engine.output(request_id)
-
-    def _step(self) -> None:
-        while self._abandoned:
-            request_id = self._abandoned.popleft()
-            if request_id in self._boxes:
-                self._close(request_id)
-        for update in self.engine.step():
-            if (box := self._boxes.get(update.request_id)) is not None:
-                box.append(update)
-
-
-def _emptied(box: deque[Update]) -> list[Update]:
-    found = list(box)
-    box.clear()
-    return found
 
 
 def _name(dtype: torch.dtype) -> str:

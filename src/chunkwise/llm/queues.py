@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import logging
+import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.llm.kv.patched import PatchedKV
 from chunkwise.llm.kv.segments import OutOfKV, SegmentPool
+from chunkwise.llm.ordering.base import QueueOrder
 from chunkwise.llm.reusing import Reuse
 from chunkwise.llm.scheduling.base import SchedulingPolicy, Slice, StepBudget
 from chunkwise.llm.sequence import Sequence
@@ -24,22 +28,35 @@ class Queues:
     """Waiting sequences hold no KV; running ones do.
 
     Attributes:
-        waiting: Most urgent first.
+        order: Who of the waiting is admitted next.
+        waiting: Most urgent first; equals by arrival.
         running: In order of admission.
         preemptions: How often a sequence lost its memory to another one.
         reuse: What chunks are reused with, or None.
     """
 
-    def __init__(self, pool: SegmentPool, policy: SchedulingPolicy, budget: StepBudget) -> None:
-        self.pool, self.policy, self.budget = pool, policy, budget
+    def __init__(
+        self, pool: SegmentPool, policy: SchedulingPolicy, order: QueueOrder, budget: StepBudget
+    ) -> None:
+        self.pool, self.policy, self.order, self.budget = pool, policy, order, budget
         self.reuse: Reuse | None = None
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.preemptions = 0
+        self._planned: set[Sequence] = set()  # see `Request.is_planned`
+        self._turns = itertools.count()
 
     def add(self, sequence: Sequence) -> None:
         """Let a sequence wait for its turn."""
         bisect.insort(self.waiting, sequence, key=Sequence.urgency)
+        if sequence.request.is_planned:
+            self._planned.add(sequence)
+
+    def adopt(self, sequence: Sequence) -> None:
+        """Let a sequence run that shares the KV of one that does."""
+        self.running.append(sequence)
+        if sequence.request.is_planned:
+            self._planned.add(sequence)
 
     def remove(self, sequence: Sequence, *, keep: bool = True) -> None:
         """Forget a sequence and what it holds.
@@ -51,6 +68,7 @@ class Queues:
         for queue in (self.running, self.waiting):
             if sequence in queue:
                 queue.remove(sequence)
+        self._planned.discard(sequence)
         sequence.kv.release(keep=keep)
 
     def repair(self) -> None:
@@ -71,21 +89,27 @@ class Queues:
     def next_slices(self) -> tuple[list[Slice], list[Sequence]]:
         """Slices of the next step, each with memory for its rows, and sequences that need more
         than the whole budget; these must be removed."""
-        chosen = self.policy.pick(self.running, self._candidates(), self.budget)
+        budget = self.budget
+        if self._planned:
+            budget = replace(budget, sequences=budget.sequences + len(self._planned))
+        room = max(budget.sequences - len(self.running), 0)
+        chosen = self.policy.pick(self.running, self._candidates(room), budget)
         kept, too_large = self._with_memory(chosen)
         while chosen and self.running and not kept and not too_large:
             # No memory for any of them; those who have it go on. Each round has fewer of these.
-            chosen = self.policy.pick(self.running, [], self.budget)
+            chosen = self.policy.pick(self.running, [], budget)
             kept, too_large = self._with_memory(chosen)
         return kept, too_large
 
     def _with_memory(self, chosen: list[Slice]) -> tuple[list[Slice], list[Sequence]]:
         """See `next_slices`. Who gets no memory gives up what it has."""
-        waited = set(self.waiting)
+        running = set(self.running)
         kept: list[Slice] = []
         too_large: list[Sequence] = []
         for sequence, tokens in ((piece.sequence, piece.tokens) for piece in chosen):
-            if sequence in waited:
+            if sequence not in running:
+                if kept and self._is_promised(sequence):
+                    continue  # by one before it in this step
                 self._admit(sequence)
             elif sequence not in self.running:
                 continue  # it gave its memory to one before it in this step
@@ -98,21 +122,24 @@ class Queues:
                 self._preempt(sequence)
         return kept, too_large
 
-    def _candidates(self) -> list[Sequence]:
+    def _candidates(self, room: int) -> list[Sequence]:
         """The waiting that could be admitted now, with what they would have to compute.
 
         A prompt whose prefix another sequence is computing right now waits for it: the rows come
         anyway, and computing them twice would only delay both.
         """
-        room = max(self.budget.sequences - len(self.running), 0)
         found = []
-        for sequence in self.waiting[:room]:
+        for sequence in self.order.first(self.running, self.waiting, room) if room else ():
             match = self.pool.tree.match(_reusable(sequence))
             if match.promised >= _WORTH_WAITING and self.running:
                 continue
             sequence.pending = _positions(match.length, sequence.num_tokens)
             found.append(sequence)
         return found
+
+    def _is_promised(self, sequence: Sequence) -> bool:
+        """Whether another sequence is about to compute what this one would."""
+        return self.pool.tree.match(_reusable(sequence)).promised >= _WORTH_WAITING
 
     def _admit(self, sequence: Sequence) -> None:
         """Give a waiting sequence what is cached of its prefix and its chunks, and let it run."""
@@ -128,6 +155,17 @@ class Queues:
             sequence.num_cached_tokens = sequence.kv.num_tokens
         self.waiting.remove(sequence)
         self.running.append(sequence)
+        self._give_turn(sequence)
+
+    def _give_turn(self, sequence: Sequence) -> None:
+        """Note the order of first admission, and whom it has overtaken."""
+        if sequence.request.turn < math.inf:
+            return
+        first = bisect.bisect_left(self.waiting, sequence.rank(), key=Sequence.rank)
+        end = bisect.bisect_left(self.waiting, sequence.urgency(), key=Sequence.urgency)
+        for other in self.waiting[first:end]:
+            other.overtaken += 1
+        sequence.request.turn = next(self._turns)
 
     def _reserve(self, sequence: Sequence, tokens: int, kept: list[Slice]) -> bool:
         """Find memory for a slice, if need be that of less urgent sequences."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -35,13 +36,15 @@ class Request:
         id: Unique in its engine.
         segments: The prompt, piece by piece.
         sampling: How to sample.
-        priority: Lower goes first; equals go by arrival.
+        priority: Lower goes first; equals go by a queue order, see `llm/ordering`.
         deadline: Time on the engine's clock at which the request ends, finished or not.
         arrival: Order of arrival; set by the engine.
+        turn: Order of first admission, infinite before it; set by the engine.
         arrived: When it arrived, on the engine's clock, in seconds; set by the engine.
         score_from: First token of the prompt whose log-probability is wanted; a cached prefix
             is used up to there only. None: no log-probabilities of the prompt.
         is_exact: Chunks are not reused.
+        is_planned: Whoever sent it has found room for it: `StepBudget.sequences` does not count it.
         wants_logits: Keep the logits of the first new token in `logits`.
         logits: `(vocab,)` float32, after the step that computed them.
         admits: Content id of the chunk that the last segment is, whose KV is wanted and nothing
@@ -54,9 +57,11 @@ class Request:
     priority: int = 0
     deadline: float | None = None
     arrival: int = 0
+    turn: float = math.inf
     arrived: float = 0.0
     score_from: int | None = None
     is_exact: bool = False
+    is_planned: bool = False
     wants_logits: bool = False
     logits: Tensor | None = None
     admits: str | None = None
@@ -94,6 +99,7 @@ class Sequence:
         num_reused_tokens: Positions whose KV is that of a chunk computed elsewhere; with any, the
             completion is approximate.
         preemptions: How often it lost its memory.
+        overtaken: How many of its priority were first admitted before it although they came later.
         finish_reason: Why it ended, or None.
         error: What went wrong, where `finish_reason` is `error`.
         state: What samplers, detokenisers and policies keep of it, under their own names; it
@@ -109,6 +115,7 @@ class Sequence:
     num_cached_tokens: int = 0
     num_reused_tokens: int = 0
     preemptions: int = 0
+    overtaken: int = 0
     finish_reason: FinishReason | None = None
     error: str = ""
     state: dict[str, Any] = field(default_factory=dict)
@@ -145,6 +152,11 @@ class Sequence:
         self._num_tokens += 1
         self.pending = np.append(self.pending, np.int32(self._num_tokens - 1))
 
-    def urgency(self) -> tuple[int, int, int]:
-        """Sorts sequences, most urgent first: priority, arrival, index."""
-        return self.request.priority, self.request.arrival, self.index
+    def rank(self) -> tuple[int, float]:
+        """Sorts sequences, most urgent first: priority, then who was admitted first. Those that
+        were never admitted are equal: a queue order says who of them goes first."""
+        return self.request.priority, self.request.turn
+
+    def urgency(self) -> tuple[int, float, int, int]:
+        """Sorts sequences as `rank` does, and equals by arrival, then by index."""
+        return *self.rank(), self.request.arrival, self.index

@@ -13,7 +13,7 @@ Exact when: every position of every chunk is computed afresh.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -65,6 +65,8 @@ class PatchedKV(SequenceKV):
     """
 
     __slots__ = ("_layout", "_prefix", "chunks", "prompt_end")
+
+    holds_chunks: ClassVar[bool] = True
 
     def __init__(
         self, pool: SegmentPool, chunks: ChunkStore, *, piece_tokens: int = 64, join_pieces: int = 4

@@ -8,7 +8,7 @@ bytes (`pool.py`), and are found by their tokens (`prefix.py`).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -56,6 +56,9 @@ class SequenceKV:
     """
 
     __slots__ = ("entries", "join_pieces", "num_tokens", "piece_tokens", "pool")
+
+    holds_chunks: ClassVar[bool] = False
+    """Whether it may hold chunks that others hold at other places."""
 
     def __init__(self, pool: SegmentPool, *, piece_tokens: int = 64, join_pieces: int = 4) -> None:
         assert piece_tokens > 0, f"pieces of {piece_tokens} tokens"

@@ -41,12 +41,13 @@ class SchedulingPolicy(Protocol):
         """Shares of the next step, at least one row each; none only if nothing is pending.
 
         Of sequences that wait or have more than one position pending, and for which
-        `budget.sequences` has room, none has a share unless all more urgent ones have one.
+        `budget.sequences` has room, none has a share unless all before it have one: by
+        `Sequence.rank`, equals in the order given.
 
         Args:
             running: Sequences that hold KV, in order of admission.
-            waiting: Sequences that hold none, most urgent first (priority, then arrival).
-                A slice of one of these admits it.
+            waiting: Sequences that hold none, in the order in which they are to be admitted; it
+                agrees with `Sequence.rank`. A slice of one of these admits it.
         """
         ...
 

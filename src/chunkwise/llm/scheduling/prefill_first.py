@@ -28,6 +28,6 @@ class PrefillFirstPolicy:
     ) -> list[Slice]:
         """See `SchedulingPolicy.pick`."""
         room = max(budget.sequences - len(running), 0)
-        candidates = sorted([*running, *waiting[:room]], key=Sequence.urgency)
+        candidates = sorted([*running, *waiting[:room]], key=Sequence.rank)
         prompts = [s for s in candidates if len(s.pending) > 1]
         return [Slice(s, len(s.pending)) for s in prompts or candidates]

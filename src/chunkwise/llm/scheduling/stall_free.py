@@ -44,7 +44,7 @@ class StallFreePolicy:
         left = max(budget.tokens - len(picked), floor)
         room = max(budget.sequences - len(running), 0)
         prompts = [*(s for s in running if len(s.pending) > 1), *waiting[:room]]
-        for sequence in sorted(prompts, key=Sequence.urgency):
+        for sequence in sorted(prompts, key=Sequence.rank):
             if left <= 0:
                 break
             tokens = min(len(sequence.pending), left)
