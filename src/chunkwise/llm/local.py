@@ -262,7 +262,7 @@ class LLM(Serving):
 
         Args:
             chunks: With their content ids, as `segments` gives them; others are passed over.
-            prefetch: Begin to load those that are on disk.
+            prefetch: A prompt follows that has them: begin to load those that are on disk.
 
         Returns:
             How many were computed; a chunk that is too long for the model is not.

@@ -171,7 +171,8 @@ class Reuse:
         Args:
             chunks: Pieces of prompts.
             token_bytes: What one token takes.
-            prefetch: Begin to load those that are on disk.
+            prefetch: A prompt will ask for them: those on disk begin to be loaded, and none goes
+                for another of them.
         """
         found: dict[str, TokenSegment] = {}
         total = 0
@@ -180,7 +181,9 @@ class Reuse:
                 continue
             ids = np.array(chunk.token_ids, dtype=np.int32)
             where, size = self.store.where(chunk.content_id, ids), len(ids) * token_bytes
-            if where == "disk" and prefetch:
+            if prefetch:
+                self.store.expect(chunk.content_id)
+            if prefetch and where == "disk":
                 self.store.prefetch(chunk.content_id, ids)
             if where == "none" and self.store.has_room(total + size):
                 found[chunk.content_id] = chunk

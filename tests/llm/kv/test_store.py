@@ -167,13 +167,29 @@ def _asked(chunks: ChunkStore, name: str, seed: int) -> bool:
 
 @pytest.mark.parametrize("name", ["gdsf", "saved_cost"])
 def test_what_is_not_asked_for_any_more_goes(name: str) -> None:
-    chunks = store(2, policy={"name": name, "half_life": 10} if name == "saved_cost" else name)  # type: ignore[arg-type]
+    chunks = store(2, policy=name)
     old = segment(0)
     for _ in range(20):
         _asked(chunks, "old", 0)
     for i in range(1, 400):
         _asked(chunks, str(i % 3), 1 + i % 3)
     assert chunks.where("old", old.token_ids) == "none"
+
+
+def test_what_is_expected_goes_last() -> None:
+    chunks = store(3, policy="saved_cost")
+    for _ in range(9):
+        for seed in range(3):
+            _asked(chunks, str(seed), seed)
+    for seed in (3, 4):  # new ones would go for each other
+        chunks.expect(str(seed))
+    for seed in (3, 4):
+        chunks.put(str(seed), segment(seed))
+    assert [chunks.where(str(i), segment(i).token_ids) for i in (3, 4)] == ["memory"] * 2
+    for seed in (3, 4):
+        assert chunks.get(str(seed), segment(seed).token_ids) is not None
+    chunks.put("5", segment(5))
+    assert chunks.where("4", segment(4).token_ids) != chunks.where("3", segment(3).token_ids)
 
 
 def test_a_rate_is_learned_and_forgets() -> None:

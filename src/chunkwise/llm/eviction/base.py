@@ -13,7 +13,8 @@ class Usage:
     """What is known of a chunk at the moment it is stored or taken.
 
     Attributes:
-        now: How often chunks were stored or taken so far, this time included.
+        now: The moment, in lookups by chunk in memory: each time that a chunk is stored or taken
+            adds one, divided by how many there are.
         uses: How often this one was, this time included.
         saved_ms: What having it in memory saves each time: predicted time of loading it, or of
             computing it where it is not on disk.
@@ -22,7 +23,7 @@ class Usage:
         floor: Highest rank of those that were evicted; 0 before any was.
     """
 
-    now: int
+    now: float
     uses: int
     saved_ms: float
     nbytes: int

@@ -18,4 +18,4 @@ class LeastRecentlyUsed:
 
     def rank(self, usage: Usage) -> float:
         """See `EvictionPolicy.rank`."""
-        return float(usage.now)
+        return usage.now

@@ -1,7 +1,8 @@
 """What is expected to save least time by byte: uses count, the older the less.
 
-A use `half_life` lookups ago counts half of one now. Each use adds what it saved, so a chunk that
-went to disk in between, where it is cheap to get back, is worth less from then on.
+A use counts half once each chunk in memory has been taken `half_life` times, on average. Each use
+adds what it saved, so a chunk that went to disk in between, where it is cheap to get back, is worth
+less from then on.
 
 Source: ours; uses that fade as in LRFU (Lee et al., IEEE Trans. Computers 50(12), 2001) times cost
     by byte as in Cache-Craft (arXiv 2502.15734), section 3.5.
@@ -23,14 +24,14 @@ class SavedCost:
     """See module.
 
     Attributes:
-        half_life: Lookups until a use counts half.
+        half_life: Lookups by chunk in memory until a use counts half.
     """
 
-    half_life: int = 1000
+    half_life: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.half_life < 1:
-            raise ConfigError(f"`half_life` must be at least 1, got {self.half_life!r}.")
+        if self.half_life <= 0:
+            raise ConfigError(f"`half_life` must be above 0, got {self.half_life!r}.")
 
     def rank(self, usage: Usage) -> float:
         """See `EvictionPolicy.rank`. A logarithm, so that ranks of other moments compare."""

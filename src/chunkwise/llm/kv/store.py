@@ -20,7 +20,7 @@ from chunkwise.llm.kv.disk import DiskTier
 from chunkwise.llm.kv.memory import Segment, TokenIds
 
 _REMEMBERED = 10_000
-"""Evicted chunks whose uses still count when they come back."""
+"""Chunks that were evicted, and those that are expected, of which is known that they were."""
 
 
 @dataclass(slots=True)
@@ -88,8 +88,9 @@ class ChunkStore:
         self.used_bytes = self.held_bytes = 0
         self._entries: dict[str, Entry] = {}
         self._gone: dict[str, tuple[int, float]] = {}  # uses and rank of what was evicted
-        self._uses = 0  # of all entries
+        self._now = 0.0  # see `Usage`
         self._floor = 0.0  # highest rank that was evicted
+        self._expected: dict[str, None] = {}  # what prompts will ask for
         self._loads: dict[str, _Loading] = {}
         self._loader: ThreadPoolExecutor | None = None
 
@@ -99,6 +100,7 @@ class ChunkStore:
 
     def get(self, content_id: str, token_ids: TokenIds) -> Segment | None:
         """The segment of a chunk, or None; one with other tokens is none."""
+        self._expected.pop(content_id, None)
         entry = self._entry(content_id)
         if entry is None:
             return self._loaded(content_id, token_ids)
@@ -117,6 +119,12 @@ class ChunkStore:
             is_it = entry.segment.token_ids.tobytes() == token_ids.tobytes()
             return "memory" if is_it else "none"
         return "disk" if self.disk is not None and self.disk.has(content_id) else "none"
+
+    def expect(self, content_id: str) -> None:
+        """Let a chunk that a prompt will ask for stay until `get` as far as others can go."""
+        self._expected[content_id] = None
+        if len(self._expected) > _REMEMBERED:
+            del self._expected[next(iter(self._expected))]
 
     def prefetch(self, content_id: str, token_ids: TokenIds) -> None:
         """Begin to load a chunk that is on disk and worth it; `get` waits for it."""
@@ -177,11 +185,11 @@ class ChunkStore:
 
     def _use(self, entry: Entry) -> None:
         """Count a use, and rank the entry anew."""
-        self._uses += 1
+        self._now += 1 / len(self._entries)
         entry.uses += 1
         entry.used_at = self.clock()
         saved, size = self.saved_ms(entry), entry.segment.nbytes
-        usage = Usage(self._uses, entry.uses, saved, size, entry.rank, self._floor)
+        usage = Usage(self._now, entry.uses, saved, size, entry.rank, self._floor)
         entry.rank = self.policy.rank(usage)
 
     def saved_ms(self, entry: Entry) -> float:
@@ -252,12 +260,15 @@ class ChunkStore:
             return False
         if self.used_bytes + nbytes <= self.budget_bytes:
             return True
-        for entry in sorted(self._entries.values(), key=lambda entry: entry.rank):
+        for entry in sorted(self._entries.values(), key=self._order):
             if self.used_bytes + nbytes <= self.budget_bytes:
                 break
             if not entry.segment.refs:
                 self._evict(entry)
         return True
+
+    def _order(self, entry: Entry) -> tuple[bool, float]:
+        return entry.content_id in self._expected, entry.rank
 
     def _evict(self, entry: Entry) -> None:
         """Forget what nobody holds, but not how often it was asked for."""
