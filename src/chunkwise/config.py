@@ -143,6 +143,11 @@ class Settings:
         "Share of the answers of a self-test that must be those of full prefill, or a local model "
         "computes prompts in full; 0: not tested.",
     )
+    reuse_audit: float = _setting(
+        0.0,
+        "Share of the answers over chunks that are given again in full, to compare; where fewer "
+        "than `reuse_agreement` are the same, chunks are not reused any more.",
+    )
     chunk_memory_mb: int = _setting(
         1024, "Memory for chunks that a local model has read.", unit="MiB"
     )
@@ -171,7 +176,7 @@ class Settings:
                 raise ConfigError(f"`{name}` must be at least {low}, got {getattr(self, name)!r}.")
         if self.overlap >= self.size:
             raise ConfigError(f"`overlap` must be in [0, size={self.size}), got {self.overlap!r}.")
-        for name in ("threshold", "reuse_agreement"):
+        for name in ("threshold", "reuse_agreement", "reuse_audit"):
             if getattr(self, name) > 1:
                 raise ConfigError(f"`{name}` must be at most 1, got {getattr(self, name)!r}.")
 
@@ -188,6 +193,7 @@ _LOWEST = {
     "token_budget": 1,
     "max_sequences": 1,
     "reuse_agreement": 0,
+    "reuse_audit": 0,
     "chunk_memory_mb": 1,
     "chunk_disk_mb": 0,
     "chunk_ttl_days": 0,

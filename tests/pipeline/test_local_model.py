@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import chunkwise
-from chunkwise.errors import ConfigError, ModelFormatError, RequestError
+from chunkwise.errors import ConfigError, ModelFormatError, RequestError, StoreError
 from chunkwise.llm.local import LLM
 from chunkwise.llm.models.fake import write_fake
 from chunkwise.prompting import answer_prompt
@@ -74,6 +77,42 @@ def test_passages_are_read_once_where_it_is_asked_for(
     assert len(files) == answer.usage["passages"]
     assert llm.engine.reuse is not None
     assert llm.engine.reuse.store.used_bytes > 0
+
+
+def test_a_model_reads_on_while_nobody_asks(corpus: chunkwise.Corpus, tmp_path: Path) -> None:
+    options = {"model": corpus.settings.model, "reuse": "combined", "reuse_agreement": 0.0}
+    options |= {"kernels": "reference", "dtype": "float32", "max_tokens": 2, "passages": 1}
+    with chunkwise.open(tmp_path / "corpus", **BASE, **options) as again:
+        with again.idle as idle:
+            pass
+        assert idle.progress is None, "no model is loaded for it"
+        again.ask("What did the battery cost?")
+        total = again.stats().chunks
+        assert len(list((tmp_path / "corpus").rglob("*.kv"))) < total
+        deadline = time.monotonic() + 60
+        while idle.progress is None or idle.progress.done < total:
+            with again.idle:
+                time.sleep(0.01)
+            again.search("gate")
+            assert time.monotonic() < deadline
+        assert len(list((tmp_path / "corpus").rglob("*.kv"))) == total
+        with again.idle:  # there is nothing left
+            time.sleep(0.01)
+        shutil.rmtree(tmp_path / "corpus" / "kv")
+        assert again.warm().computed == 0, "they are in memory"
+
+
+def test_what_goes_wrong_while_nobody_asks_is_said(corpus: chunkwise.Corpus) -> None:
+    def broken() -> Iterator[Any]:
+        yield from ()
+        raise StoreError("the folder is gone")
+
+    idle = corpus.idle
+    idle._steps = broken()
+    with pytest.raises(StoreError, match="gone"), idle:
+        time.sleep(0.05)
+    with idle:  # said once
+        time.sleep(0.01)
 
 
 def test_passages_are_chosen_by_what_they_cost_now(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -118,7 +119,7 @@ def chat(
     with open_with(corpus, sets, **flags) as opened:
         filters: dict[str, Any] = {"paths": path or (), "metadata": metadata(meta)}
         opened.stats()  # a corpus that is not there is said before the first question
-        for question in _questions(silent=as_json):
+        for question in _questions(opened, silent=as_json):
             tell = _told if as_json else _answered
             if (answer := tell(opened, question, history=history, **filters)) is not None:
                 history.append((question, answer.text))
@@ -202,14 +203,17 @@ def _answered(corpus: Corpus, question: str, **options: Any) -> Answer | None:
         return None
 
 
-def _questions(*, silent: bool) -> Any:
-    """Lines of standard input; blank ones are passed over."""
-    prompt = "" if silent or not sys.stdin.isatty() else "\n> "
+def _questions(corpus: Corpus, *, silent: bool) -> Iterator[str]:
+    """Lines of standard input; blank ones are passed over. A local model reads on meanwhile."""
+    is_shown = not silent and sys.stdin.isatty()
     while True:
         try:
-            line = input(prompt).strip()
+            with corpus.idle as idle:
+                line = input("\n> " if is_shown else "").strip()
         except EOFError:
             return
+        if is_shown and (read := idle.progress) is not None and read.done < read.total:
+            out().print(f"{read.done} of {read.total} passages are read.", style="dim")
         if line:
             yield line
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -14,6 +15,9 @@ from chunkwise.llm.outputs import Output, Update
 from chunkwise.types import SamplingParams
 
 __all__ = ["AsyncLLM"]
+
+
+logger = logging.getLogger(__name__)
 
 
 class _Reader(NamedTuple):
@@ -142,14 +146,14 @@ class AsyncLLM:
         return self.llm.close_request(request_id)
 
     def _work(self) -> None:
-        """Step while there are readers; hand each one what is its own."""
-        while True:
+        """Step while there are readers; hand each one what is its own. Then do what nobody
+        waits for."""
+        while not self._is_closed:
             with self._changed:
-                while not self._readers and not self._is_closed:
-                    self._changed.wait()
-                if self._is_closed:
-                    self._fail(ChunkwiseError("This model has been closed."))
-                    return
+                is_free = not self._readers
+            if is_free:
+                self._rest()
+                continue
             try:
                 is_idle = not self.llm.step()
             except Exception as exc:  # noqa: BLE001 - handed to every coroutine that waits for it
@@ -160,6 +164,19 @@ class AsyncLLM:
                 self._hand_out()
                 if is_idle:  # the last readers have all they will get and are about to leave
                     self._changed.wait(_IDLE_S)
+        with self._changed:
+            self._fail(ChunkwiseError("This model has been closed."))
+
+    def _rest(self) -> None:
+        """Do a little of something else, or wait for a reader."""
+        try:
+            is_done = self.llm.background()
+        except Exception:  # it concerns nobody's request
+            logger.exception("work in the background failed")
+            is_done = False
+        with self._changed:
+            if not (is_done or self._readers or self._is_closed):
+                self._changed.wait()
 
     def _hand_out(self) -> None:
         """Called with the readers locked: whoever ends a request has left them before."""

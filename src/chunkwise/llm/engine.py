@@ -138,14 +138,17 @@ class Engine:
     def output(self, request_id: str) -> Output:
         """What a request has given so far; forgets the request if it is finished."""
         tracked = self._tracked[request_id]
+        output = tracked.output(self.clock())
         if self.is_finished(request_id):
             del self._tracked[request_id]
-        return tracked.output(self.clock())
+            if self.reuse is not None:
+                self.reuse.audit.note(tracked.request, output)
+        return output
 
     def _kv(self, request: Request) -> SequenceKV:
         has_chunks = any(piece.content_id is not None for piece in request.segments)
         is_plain = request.admits is not None or request.is_exact
-        if self.reuse is None or not has_chunks or is_plain:
+        if self.reuse is None or self.reuse.audit.is_refused or not has_chunks or is_plain:
             return SequenceKV(self.pool)
         return PatchedKV(self.pool, self.reuse.store)
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError, RequestError
+from chunkwise.llm.auditing import Due
 from chunkwise.llm.encoding import PromptEncoder, before_chunks
 from chunkwise.llm.engine import Engine
 from chunkwise.llm.inputs import (
@@ -158,7 +159,9 @@ class LLM(Serving):
                     raise
                 taken.append(refused_output(str(exc)))
         self._keep(s for one in taken if isinstance(one, Request) for s in one.segments)
-        return self.run(taken)
+        outputs = self.run(taken)
+        self.audit()
+        return outputs
 
     def generate_batch(
         self,
@@ -202,6 +205,7 @@ class LLM(Serving):
         yield from self.run_batch(
             taken, lambda sent: self._keep(piece for one in sent for piece in one.segments)
         )
+        self.audit()
 
     def stream(self, prompt: AnyPrompt, sampling: SamplingParams | None = None) -> Iterator[Delta]:
         """See `LanguageModel.stream`. The last delta has the usage: `prompt_tokens`,
@@ -230,6 +234,7 @@ class LLM(Serving):
             if (output := self._closed(request.id)) is not None:
                 usage = dict(output.usage)
         yield Delta("", usage | ({"stopped_by_length": 1} if reason == "length" else {}))
+        self.audit()
 
     def nll(self, prefix: str | Prompt, text: str) -> NDArray[np.float32]:
         """See `ScoringModel.nll`. Behind an empty prefix stands the model's first token, or its
@@ -284,8 +289,35 @@ class LLM(Serving):
 
     def _keep(self, segments: Iterable[TokenSegment]) -> None:
         """Compute chunks of prompts that are not stored, where chunks are reused."""
-        if self.engine.reuse is not None:
+        if self.engine.reuse is not None and not self.engine.reuse.audit.is_refused:
             self.admit(segments, prefetch=True)
+
+    def audit(self) -> None:
+        """Give answers again that are due for it, in full, and compare."""
+        while (due := self._due()) is not None:
+            request = self.request(due.request.segments, due.sampling)
+            request.is_exact = True
+            assert self.engine.reuse is not None, "something was due"
+            self.engine.reuse.audit.book(due, self._run_one(request).token_ids)
+
+    def background(self) -> bool:
+        """Do something that nobody waits for: answer again what is due for it, or compute a chunk
+        that a prompt wanted; False if there was nothing."""
+        if (reuse := self.engine.reuse) is None or reuse.audit.is_refused:
+            return False
+        if reuse.audit.due:
+            self.audit()
+            return True
+        with self._lock:
+            wanted = reuse.wanted.popleft() if reuse.wanted else None
+        if wanted is not None:
+            self.admit([wanted])
+        return wanted is not None
+
+    def _due(self) -> Due | None:
+        with self._lock:
+            reuse = self.engine.reuse
+            return reuse.audit.due.popleft() if reuse is not None and reuse.audit.due else None
 
     def add(
         self,

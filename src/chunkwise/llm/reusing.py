@@ -9,6 +9,7 @@ question.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
+from chunkwise.llm.auditing import Audit
 from chunkwise.llm.costs import CostModel
 from chunkwise.llm.eviction import policies as eviction_policies
 from chunkwise.llm.inputs import AnyPrompt, check_counts
@@ -30,6 +32,7 @@ from chunkwise.llm.sequence import Request, Sequence, TokenSegment
 from chunkwise.registry import Spec
 
 _SHARE = 0.15
+_WANTED = 1000
 _QUESTION_TOKENS = 64  # whose attention is noted, at most
 
 Measure = Callable[[TokenIds, tuple[Placed, ...], Evidence], NDArray[np.float32]]
@@ -76,6 +79,8 @@ class ReuseSettings:
         disk_dtype: `same` as the engine's, or `int8`: half the bytes of bfloat16, some loss.
         eviction: Which of them leave memory first: an eviction policy by name.
         ttl_days: Those that were not used for so long are forgotten; 0: none is.
+        audit_ratio: Share of the answers that are given again in full, to compare.
+        audit_least: Share of these that must be the same, or chunks are not reused any more.
     """
 
     policy: Spec = "combined"
@@ -86,11 +91,16 @@ class ReuseSettings:
     disk_dtype: str = "same"
     eviction: Spec = "saved_cost"
     ttl_days: float = 0.0
+    audit_ratio: float = 0.0
+    audit_least: float = 0.9
 
     def __post_init__(self) -> None:
         check_counts(memory_mb=(self.memory_mb, 1), disk_mb=(self.disk_mb, 0))
         if self.ttl_days < 0:
             raise ConfigError(f"`ttl_days` must be at least 0, got {self.ttl_days!r}.")
+        for name, share in (("audit_ratio", self.audit_ratio), ("audit_least", self.audit_least)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"`{name}` must be in [0, 1], got {share!r}.")
         if self.disk_dtype not in _DISK_DTYPES:
             raise ConfigError(f"`disk_dtype` must be same or int8, got {self.disk_dtype!r}.")
 
@@ -132,7 +142,8 @@ def open_reuse(
         )
     eviction = eviction_policies.build(settings.eviction)
     store = ChunkStore(settings.memory_mb * 2**20, eviction, costs, disk, ttl_s=ttl_s)
-    return Reuse(store, policies.build(settings.policy), anchor, deviations)
+    audit = Audit(settings.audit_ratio, settings.audit_least)
+    return Reuse(store, policies.build(settings.policy), anchor, deviations, audit)
 
 
 class Reuse:
@@ -143,6 +154,10 @@ class Reuse:
         policy: Which tokens are computed afresh.
         anchor: Tokens that chunks are computed behind; none: behind nothing.
         deviations: Measures what the policy may ask for, of a prompt and its chunks.
+        audit: Which answers are given again in full.
+
+    Attributes:
+        wanted: Chunks that prompts have asked for and that were not there, for whoever has time.
     """
 
     def __init__(
@@ -151,9 +166,11 @@ class Reuse:
         policy: RecomputePolicy,
         anchor: tuple[int, ...],
         deviations: Measure,
+        audit: Audit,
     ) -> None:
         self.store, self.policy, self.anchor = store, policy, anchor
-        self.deviations = deviations
+        self.deviations, self.audit = deviations, audit
+        self.wanted: deque[TokenSegment] = deque(maxlen=_WANTED)
         self._chunk_tokens = self._picked_tokens = 0
 
     @property
@@ -296,7 +313,9 @@ class Reuse:
             name = piece.content_id
             if name is not None and name not in found and at >= exact and end <= last:
                 segment = self.store.get(name, sequence.tokens[at:end])
-                if segment is not None:
+                if segment is None:
+                    self.wanted.append(piece)
+                else:
                     self.store.retain(segment)
                     found[name] = Placed(segment, at)
             at = end

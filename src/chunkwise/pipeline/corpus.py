@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chunkwise.llm.fidelity import Fidelity
-    from chunkwise.pipeline.warming import Warmed
+    from chunkwise.pipeline.warming import IdleWarming, Warmed
 
 DEFAULT_FOLDER = ".chunkwise"
 CHUNK_FOLDER = "kv"
@@ -252,6 +252,14 @@ class Corpus:
         found = self.documents(Filter(tuple(paths)))
         return warm(self.parts, self.store, found, progress)
 
+    @functools.cached_property
+    def idle(self) -> IdleWarming:
+        """`with corpus.idle:` wait for a question; a local model that is loaded and reuses chunks
+        reads those that it has not kept meanwhile."""
+        from chunkwise.pipeline.warming import IdleWarming
+
+        return IdleWarming(self.parts, self.store)
+
     def pin(self, documents: Iterable[str], *, stay: bool = True) -> int:
         """Let the kept chunks of documents stay on disk, whatever the room and their age, or undo
         that; chunks that are read later too, but not those of a later version of a document.
@@ -311,6 +319,7 @@ class Corpus:
             self._store.close()
             self._store = None
         self.__dict__.pop("_ask", None)
+        self.__dict__.pop("idle", None)
 
     def __enter__(self) -> Corpus:
         return self

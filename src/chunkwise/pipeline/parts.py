@@ -36,7 +36,7 @@ from chunkwise.types import (
 )
 
 if TYPE_CHECKING:
-    from chunkwise.llm.local import ReuseSettings
+    from chunkwise.llm.local import LLM, ReuseSettings
     from chunkwise.rag.answering.reading import SpanReader
     from chunkwise.store import Store
 
@@ -106,6 +106,13 @@ class Parts:
         return self._remote() if s.base_url else self._local()
 
     @property
+    def is_reusing(self) -> bool:
+        """Whether a local model is loaded that reuses chunks; loads none."""
+        if "model" not in self.__dict__ or self.settings.base_url or not self.settings.reuse:
+            return False
+        return cast("LLM", self.model).engine.reuse is not None
+
+    @property
     def scoring_model(self) -> ScoringModel:
         """The language model, which must be of a folder: servers do not say how likely texts are.
 
@@ -167,6 +174,8 @@ class Parts:
             disk_dtype=s.chunk_disk_dtype,
             eviction=s.eviction,
             ttl_days=s.chunk_ttl_days,
+            audit_ratio=s.reuse_audit,
+            audit_least=s.reuse_agreement,
         )
 
     @functools.cached_property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from chunkwise.errors import ConfigError
@@ -49,19 +51,99 @@ def warm(
             "Chunks are not reused with this model, so none are kept: it failed its self-test "
             "(`chunkwise cache test`). Lower `reuse_agreement`, or choose another policy."
         )
-    total, done, computed = sum(info.chunks for info in documents), 0, 0
+    computed = left = 0
+    for step in _steps(llm, store, documents, _TOGETHER):
+        computed, left = computed + step.computed, step.total - step.done
+        if progress is not None:
+            progress(Progress(step.done, step.total, step.document))
+    return Warmed(computed, left)
+
+
+class IdleWarming:
+    """Lets a local model that is loaded read chunks while nobody asks: `with` it, wait.
+
+    A thread computes a chunk at a time until the block is left; the next block goes on there. It
+    computes nothing once all chunks were looked at, or there is no room for more.
+
+    Attributes:
+        progress: How far it is; None: it has not begun.
+    """
+
+    def __init__(self, parts: Parts, store: Store) -> None:
+        self.parts, self.store = parts, store
+        self.progress: Progress | None = None
+        self._steps: Iterator[_Step] | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> IdleWarming:
+        if self._steps is None and self.parts.is_reusing:
+            llm, documents = reusing_model(self.parts), self.store.documents()
+            if llm.engine.reuse is not None and llm.engine.reuse.store.disk is not None:
+                self._steps = _steps(llm, self.store, documents, 1)
+        if self._steps is not None:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run, name="chunkwise-warming", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait for the chunk that is being computed; what went wrong meanwhile is raised."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        failed, self._error = self._error, None
+        if failed is not None and error is None:
+            raise failed
+
+    def _run(self) -> None:
+        assert self._steps is not None, "it was begun"
+        try:
+            while not self._stop.is_set() and (step := next(self._steps, None)) is not None:
+                self.progress = Progress(step.done, step.total, step.document)
+        except Exception as exc:  # noqa: BLE001 - raised where the block ends
+            self._error = exc
+
+
+class _Step(NamedTuple):
+    """What was read in one go.
+
+    Attributes:
+        document: Where.
+        done: Chunks that were looked at so far.
+        total: Chunks of all documents.
+        computed: Chunks that were computed just now.
+    """
+
+    document: str
+    done: int
+    total: int
+    computed: int
+
+
+def _steps(
+    llm: LLM, store: Store, documents: Sequence[DocumentInfo], together: int
+) -> Iterator[_Step]:
+    """Read chunks, some at a time, until there is no more room."""
+    total, done = sum(info.chunks for info in documents), 0
     for info in documents:
         chunks = store.chunks(info.name)
-        for start in range(0, len(chunks), _TOGETHER):
-            some = chunks[start : start + _TOGETHER]
+        for start in range(0, len(chunks), together):
+            some = chunks[start : start + together]
             segments = _segments(llm, some, info.name)
             if not _fits(llm, segments):
-                return Warmed(computed, total - done)
-            computed += llm.admit(segments)
+                yield _Step(info.name, done, total, 0)
+                return
+            computed = llm.admit(segments)
             done += len(some)
-            if progress is not None:
-                progress(Progress(done, total, info.name))
-    return Warmed(computed, 0)
+            yield _Step(info.name, done, total, computed)
 
 
 def reusing_model(parts: Parts) -> LLM:
