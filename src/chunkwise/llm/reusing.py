@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from chunkwise.llm.inputs import AnyPrompt, check_counts
 from chunkwise.llm.kv.disk import DiskTier
-from chunkwise.llm.kv.memory import KVShape, Positions, Segment, TokenIds
+from chunkwise.llm.kv.memory import KVShape, Positions, Segment, Statistics, TokenIds
 from chunkwise.llm.kv.patched import Layout, PatchedKV, Placed
 from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.reuse import Evidence, Passages, RecomputePolicy, Run, policies
@@ -54,6 +54,28 @@ class Reused:
     is_probing: bool
     attention: NDArray[np.float32]
     picked: Positions = field(default_factory=lambda: np.zeros(0, np.int32))
+
+
+@dataclass(slots=True)
+class Noted:
+    """How the tokens of a chunk attend that is computed alone; kept in its sequence's state. Rows
+    that are computed again are noted again.
+
+    Attributes:
+        before: Tokens before the chunk.
+        external: Weight of each token on these, a mean over heads and layers: `(n,)`.
+        inside: Its weight on earlier tokens of the chunk, likewise.
+    """
+
+    before: int
+    external: NDArray[np.float32]
+    inside: NDArray[np.float32]
+
+    def statistics(self) -> Statistics:
+        """Of the whole chunk."""
+        n = len(self.external)
+        inter = float(self.external.sum()) / (n * self.before) if self.before else 0.0
+        return Statistics(self.external, inter, float(self.inside.sum()) / n**2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +120,18 @@ def open_reuse(
     Raises:
         ConfigError: There is no such policy, or the folder cannot be used.
     """
-    disk = None
+    disk, policy = None, policies.build(settings.policy)
     if settings.folder and settings.disk_mb:
         made_for = f"{model}:{anchor}"
-        disk = DiskTier(Path(settings.folder), made_for, shape, settings.disk_mb * 2**20)
+        disk = DiskTier(
+            Path(settings.folder),
+            made_for,
+            shape,
+            settings.disk_mb * 2**20,
+            with_statistics=policy.evidence.statistics,
+        )
     store = ChunkStore(settings.memory_mb * 2**20, disk)
-    return Reuse(store, policies.build(settings.policy), anchor, deviations)
+    return Reuse(store, policy, anchor, deviations)
 
 
 class Reuse:
@@ -158,8 +186,18 @@ class Reuse:
         for chunk in chunks:
             request = make((*anchor, chunk))
             request.admits = chunk.content_id
+            request.wants_statistics = self.policy.evidence.statistics
             found.append(request)
         return found
+
+    def keep(self, sequence: Sequence) -> None:
+        """Store the chunk that a sequence was computed for."""
+        request, end = sequence.request, sequence.num_prompt_tokens
+        assert request.admits is not None, "it is a prompt"
+        segment = _cut(sequence, end - len(request.segments[-1].token_ids), end)
+        noted: Noted | None = sequence.state.get("noted")
+        segment.statistics = noted.statistics() if noted is not None else None
+        self.store.put(request.admits, segment)
 
     def begin(self, sequence: Sequence, exact: int) -> Positions | None:
         """Lay out a sequence that holds nothing; positions to compute, or None where no chunk
@@ -220,8 +258,16 @@ class Reuse:
         evidence, deviation = self.policy.evidence, None
         if evidence.deviation:
             deviation = self.deviations(sequence.tokens, state.chunks, evidence)
-        attention = state.attention if evidence.attention else None
-        return self.policy.pick(Passages(_runs(state), attention, deviation))
+        return self.policy.pick(
+            Passages(
+                _runs(state),
+                state.attention if evidence.attention else None,
+                deviation,
+                _statistics(state.chunks) if evidence.statistics else None,
+                len(self.anchor),
+                _num_shared(np.array(self.anchor, np.int32), sequence.tokens),
+            )
+        )
 
     def _stored(self, sequence: Sequence, exact: int) -> tuple[Placed, ...]:
         """The stored chunks of a prompt, held; one that comes again counts once."""
@@ -258,7 +304,20 @@ def _runs(state: Reused) -> tuple[Run, ...]:
     return tuple(Run(chunk.position, chunk.end) for chunk in state.chunks)
 
 
-def cut(sequence: Sequence, first: int, end: int) -> Segment:
+def _num_shared(anchor: TokenIds, token_ids: TokenIds) -> int:
+    """How many tokens of the anchor a prompt begins with."""
+    size = min(len(anchor), len(token_ids))
+    others = np.flatnonzero(anchor[:size] != token_ids[:size])
+    return int(others[0]) if len(others) else size
+
+
+def _statistics(chunks: tuple[Placed, ...]) -> tuple[Statistics, ...]:
+    found = tuple(c.segment.statistics for c in chunks if c.segment.statistics is not None)
+    assert len(found) == len(chunks), "a chunk was kept without statistics"
+    return found
+
+
+def _cut(sequence: Sequence, first: int, end: int) -> Segment:
     """A segment of its own with the keys of positions `first .. end`, which one segment that the
     sequence holds has; nobody holds it."""
     for held in sequence.kv.entries:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from chunkwise.errors import ConfigError
-from chunkwise.llm.kv.memory import KVShape, Segment, TokenIds
+from chunkwise.llm.kv.memory import KVShape, Segment, Statistics, TokenIds
 
 logger = logging.getLogger(__name__)
 
@@ -109,13 +109,24 @@ class DiskTier:
         made_for: Model and anchor: files made for others are not used.
         shape: What a token's keys and values look like.
         budget_bytes: Most bytes; the files that were used longest ago go first.
+        with_statistics: Files without attention statistics count as not there, until the chunk is
+            saved with them.
 
     Raises:
         ConfigError: The folder cannot be made.
     """
 
-    def __init__(self, folder: Path, made_for: str, shape: KVShape, budget_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        made_for: str,
+        shape: KVShape,
+        budget_bytes: int,
+        *,
+        with_statistics: bool = False,
+    ) -> None:
         self.made_for, self.shape, self.budget_bytes = made_for, shape, budget_bytes
+        self.with_statistics = with_statistics
         self.root = folder
         self.folder = folder / hashlib.blake2b(made_for.encode(), digest_size=12).hexdigest()
         try:
@@ -141,6 +152,8 @@ class DiskTier:
             return None
         except OSError as exc:  # for this process, at this moment
             logger.warning("%s cannot be read: %s", path, exc)
+            return None
+        if self.with_statistics and segment.statistics is None:
             return None
         with contextlib.suppress(OSError):  # a folder that can only be read
             os.utime(path)  # used now
@@ -182,7 +195,9 @@ class DiskTier:
     def has(self, content_id: str) -> bool:
         """Whether there is a file of a chunk; whether it can be used, `load` finds out."""
         path = self._path(content_id)
-        return path.name not in self._unusable and path.exists()
+        if path.name in self._unusable:
+            return False
+        return _has_statistics(path) if self.with_statistics else path.exists()
 
     def drop(self, content_id: str) -> bool:
         """Remove a chunk; whether it was there."""
@@ -208,12 +223,16 @@ class DiskTier:
 
     def _packed(self, content_id: str, segment: Segment) -> tuple[bytes, list[Any]]:
         arrays = [segment.token_ids, _as_bytes(segment.k), _as_bytes(segment.v)]
+        statistics = segment.statistics
+        if statistics is not None:
+            arrays.append(statistics.external)
         header = {
             "made_for": self.made_for,
             "content_id": content_id,
             "tokens": len(segment.token_ids),
             "start": segment.start,
             "dtype": str(segment.k.dtype),
+            "statistics": statistics and [statistics.inter, statistics.intra],
             "sizes": [array.nbytes for array in arrays],
             "crc": [zlib.crc32(memoryview(array).cast("B")) for array in arrays],
         }
@@ -237,10 +256,30 @@ class DiskTier:
             raise _Unusable(f"its numbers are {header['dtype']}, not {dtype}")
         if ids.tobytes() != token_ids.tobytes():
             raise _Unusable("its tokens are others")
-        if [part.nbytes for part in parts[1:]] != 2 * [count * self.shape.bytes_per_token // 2]:
+        if [part.nbytes for part in parts[1:3]] != 2 * [count * self.shape.bytes_per_token // 2]:
             raise _Unusable("its numbers have another shape")
-        k, v = (part.view(dtype).view(layers, heads, count, size).to(device) for part in parts[1:])
-        return Segment(k, v, ids, header["start"], count, count, count, 0)
+        k, v = (part.view(dtype).view(layers, heads, count, size).to(device) for part in parts[1:3])
+        statistics = _statistics(header, parts[3:])
+        return Segment(k, v, ids, header["start"], count, count, count, 0, statistics=statistics)
+
+
+def _statistics(header: dict[str, Any], parts: list[Tensor]) -> Statistics | None:
+    """Statistics in a file; older files, and those of policies that need none, have none."""
+    if header.get("statistics") is None:
+        return None
+    if [part.nbytes for part in parts] != [4 * header["tokens"]]:
+        raise _Unusable("its statistics have another shape")
+    return Statistics(parts[0].numpy().view(np.float32), *header["statistics"])
+
+
+def _has_statistics(path: Path) -> bool:
+    """Whether a file says that it holds statistics; its numbers are not read."""
+    try:
+        with path.open("rb") as file:
+            header, _ = _header(memoryview(file.read(16 * _PAGE)))
+    except (OSError, _Unusable, struct.error):
+        return False  # not there, or `load` will say why it cannot be used
+    return header.get("statistics") is not None
 
 
 def _checked(path: Path) -> tuple[dict[str, Any], list[Tensor]]:
