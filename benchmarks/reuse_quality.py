@@ -12,7 +12,8 @@ Baseline in the same run: full prefill by the same engine, which is checked to b
 Differences of exact match to it carry a paired bootstrap interval over contexts.
 
 What it does not tell. Sentences are simple, and chunks short (some nine tokens): a share of 15 % is
-one or two tokens of each. With `--model` any checkpoint is asked the same.
+one or two tokens of each, and `cache_craft` at `alpha` .15, rounded up, two (`afresh` says how
+many it was). With `--model` any checkpoint is asked the same.
 """
 
 from __future__ import annotations
@@ -51,10 +52,12 @@ class Asked(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """What was said, and the log-probabilities of the first token: `(vocab,)`."""
+    """What was said, the log-probabilities of the first token: `(vocab,)`, and the share of the
+    chunks' tokens that was computed afresh."""
 
     texts: list[str]
     firsts: list[np.ndarray]
+    afresh: float
     seconds: float
 
 
@@ -88,7 +91,9 @@ def ask(folder: Path, asked: Sequence[Asked], policy: Any) -> Answered:
     outputs = llm.run(list(requests))
     seconds = time.perf_counter() - began
     firsts = [request.logits.double().log_softmax(-1).numpy() for request in requests]
-    return Answered([output.text.strip() for output in outputs], firsts, seconds)
+    chunks = sum(len(s.token_ids) for r in requests for s in r.segments if s.content_id)
+    afresh = 1 - sum(output.usage.get("reused_tokens", 0) for output in outputs) / chunks
+    return Answered([output.text.strip() for output in outputs], firsts, afresh, seconds)
 
 
 def policies_of(ratios: Sequence[float], chunk_tokens: float) -> Iterator[tuple[str, float, Any]]:
@@ -99,6 +104,11 @@ def policies_of(ratios: Sequence[float], chunk_tokens: float) -> Iterator[tuple[
     for name in ("cacheblend", "question", "combined"):
         for ratio in ratios:
             yield name, ratio, {"name": name, "ratio": ratio}
+    for ratio in ratios:
+        shares = [min(2 * ratio, 1.0), min(1.5 * ratio, 1.0), ratio]
+        yield "cacheblend, gradual", ratio, {"name": "cacheblend", "ratios": shares}
+        yield "combined, scaled", ratio, {"name": "combined", "ratio": ratio, "unseen": "share"}
+        yield "cache_craft", ratio, {"name": "cache_craft", "alpha": ratio, "gap": 0}
     yield "all", 1.0, "all"
 
 
@@ -163,6 +173,7 @@ def measured(asked: Sequence[Asked], full: Answered, found: Answered) -> dict[st
         **by_task(asked, found),
         "loss": [round(x, 2) for x in loss(asked, full, found)],
         "agreement": round(float(np.mean(same)), 4),
+        "afresh": round(found.afresh, 3),
         "kl": round(divergence(full.firsts, found.firsts), 4),
         "seconds": round(found.seconds, 2),
     }

@@ -29,7 +29,7 @@ from chunkwise.llm.kv.segments import SegmentPool, SequenceKV
 from chunkwise.llm.ordering.base import QueueOrder
 from chunkwise.llm.outputs import Output, TokenLogprob, Update
 from chunkwise.llm.queues import Queues
-from chunkwise.llm.reusing import Reuse, Reused, cut
+from chunkwise.llm.reusing import Reuse, Reused
 from chunkwise.llm.runner import Runner, ScoredRows, StepResult
 from chunkwise.llm.sampling import NOT_FINITE, Sampled, Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, Slice, StepBudget
@@ -244,11 +244,8 @@ class Engine:
         """Go on with a sequence that is computed for something else than a token."""
         if self.reuse is None:
             return
-        request = sequence.request
-        if request.admits is not None:
-            end = sequence.num_prompt_tokens
-            first = end - len(request.segments[-1].token_ids)
-            self.reuse.store.put(request.admits, cut(sequence, first, end))
+        if sequence.request.admits is not None:
+            self.reuse.keep(sequence)
             self._finish(sequence, "stop")
         else:
             self.reuse.advance(sequence)

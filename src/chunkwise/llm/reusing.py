@@ -24,7 +24,7 @@ from chunkwise.llm.costs import CostModel
 from chunkwise.llm.eviction import policies as eviction_policies
 from chunkwise.llm.inputs import AnyPrompt, check_counts
 from chunkwise.llm.kv.disk import DiskTier
-from chunkwise.llm.kv.memory import KVShape, Positions, Segment, TokenIds
+from chunkwise.llm.kv.memory import KVShape, Positions, Segment, Statistics, TokenIds
 from chunkwise.llm.kv.patched import Layout, PatchedKV, Placed
 from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.reuse import Evidence, Passages, RecomputePolicy, Run, policies
@@ -63,6 +63,28 @@ class Reused:
     attention: NDArray[np.float32]
     picked: Positions = field(default_factory=lambda: np.zeros(0, np.int32))
     saved_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class Noted:
+    """How the tokens of a chunk attend that is computed alone; kept in its sequence's state. Rows
+    that are computed again are noted again.
+
+    Attributes:
+        before: Tokens before the chunk.
+        external: Weight of each token on these, a mean over heads and layers: `(n,)`.
+        inside: Its weight on earlier tokens of the chunk, likewise.
+    """
+
+    before: int
+    external: NDArray[np.float32]
+    inside: NDArray[np.float32]
+
+    def statistics(self) -> Statistics:
+        """Of the whole chunk."""
+        n = len(self.external)
+        inter = float(self.external.sum()) / (n * self.before) if self.before else 0.0
+        return Statistics(self.external, inter, float(self.inside.sum()) / n**2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +153,7 @@ def open_reuse(
         ConfigError: There is no such policy, or the folder cannot be used.
     """
     disk, ttl_s = None, settings.ttl_days * _DAY_S
+    policy = policies.build(settings.policy)
     if settings.folder and settings.disk_mb:
         disk = DiskTier(
             Path(settings.folder),
@@ -139,11 +162,12 @@ def open_reuse(
             settings.disk_mb * 2**20,
             ttl_s=ttl_s,
             is_int8=settings.disk_dtype == "int8",
+            with_statistics=policy.evidence.statistics,
         )
     eviction = eviction_policies.build(settings.eviction)
     store = ChunkStore(settings.memory_mb * 2**20, eviction, costs, disk, ttl_s=ttl_s)
     audit = Audit(settings.audit_ratio, settings.audit_least)
-    return Reuse(store, policies.build(settings.policy), anchor, deviations, audit)
+    return Reuse(store, policy, anchor, deviations, audit)
 
 
 class Reuse:
@@ -226,8 +250,18 @@ class Reuse:
         for chunk in chunks:
             request = make((*anchor, chunk))
             request.admits = chunk.content_id
+            request.wants_statistics = self.policy.evidence.statistics
             found.append(request)
         return found
+
+    def keep(self, sequence: Sequence) -> None:
+        """Store the chunk that a sequence was computed for."""
+        request, end = sequence.request, sequence.num_prompt_tokens
+        assert request.admits is not None, "it is a prompt"
+        segment = _cut(sequence, end - len(request.segments[-1].token_ids), end)
+        noted: Noted | None = sequence.state.get("noted")
+        segment.statistics = noted.statistics() if noted is not None else None
+        self.store.put(request.admits, segment)
 
     def begin(self, sequence: Sequence, exact: int) -> Positions | None:
         """Lay out a sequence that holds nothing; positions to compute, or None where no chunk
@@ -289,8 +323,16 @@ class Reuse:
         evidence, deviation = self.policy.evidence, None
         if evidence.deviation:
             deviation = self.deviations(sequence.tokens, state.chunks, evidence)
-        attention = state.attention if evidence.attention else None
-        picked = self.policy.pick(Passages(_runs(state), attention, deviation))
+        picked = self.policy.pick(
+            Passages(
+                _runs(state),
+                state.attention if evidence.attention else None,
+                deviation,
+                _statistics(state.chunks) if evidence.statistics else None,
+                len(self.anchor),
+                _num_shared(np.array(self.anchor, np.int32), sequence.tokens),
+            )
+        )
         self._book(state, picked)
         return picked
 
@@ -340,7 +382,20 @@ def _runs(state: Reused) -> tuple[Run, ...]:
     return tuple(Run(chunk.position, chunk.end) for chunk in state.chunks)
 
 
-def cut(sequence: Sequence, first: int, end: int) -> Segment:
+def _num_shared(anchor: TokenIds, token_ids: TokenIds) -> int:
+    """How many tokens of the anchor a prompt begins with."""
+    size = min(len(anchor), len(token_ids))
+    others = np.flatnonzero(anchor[:size] != token_ids[:size])
+    return int(others[0]) if len(others) else size
+
+
+def _statistics(chunks: tuple[Placed, ...]) -> tuple[Statistics, ...]:
+    found = tuple(c.segment.statistics for c in chunks if c.segment.statistics is not None)
+    assert len(found) == len(chunks), "a chunk was kept without statistics"
+    return found
+
+
+def _cut(sequence: Sequence, first: int, end: int) -> Segment:
     """A segment of its own with the keys of positions `first .. end`, which one segment that the
     sequence holds has; nobody holds it."""
     for held in sequence.kv.entries:

@@ -49,6 +49,7 @@ class Request:
         logits: `(vocab,)` float32, after the step that computed them.
         admits: Content id of the chunk that the last segment is, whose KV is wanted and nothing
             else; None: it is a prompt.
+        wants_statistics: With `admits`: note how the chunk's tokens attend, too.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Request:
     wants_logits: bool = False
     logits: Tensor | None = None
     admits: str | None = None
+    wants_statistics: bool = False
 
     @property
     def prompt_ids(self) -> NDArray[np.int64]:

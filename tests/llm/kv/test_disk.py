@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from chunkwise.errors import ConfigError
+from chunkwise.llm.kv import disk as disk_module
 from chunkwise.llm.kv.disk import (
     DiskTier,
     drop_others,
@@ -23,7 +24,7 @@ from chunkwise.llm.kv.disk import (
     unpin,
     verify,
 )
-from chunkwise.llm.kv.memory import KVShape, Segment
+from chunkwise.llm.kv.memory import KVShape, Segment, Statistics
 
 SHAPE = KVShape(2, 2, 16, torch.bfloat16, torch.device("cpu"))
 
@@ -251,3 +252,69 @@ def test_pins_that_fill_the_budget_leave_no_room(tmp_path: Path) -> None:
     disk = tier(tmp_path, budget=2 * (4 * 4096))
     pin(tmp_path, ["0", "1"])
     assert [disk.save(str(seed), segment(seed)) for seed in range(3)] == [True, True, False]
+
+
+def noted(seed: int, tokens: int = 7) -> Segment:
+    made = segment(seed, tokens)
+    external = np.random.default_rng(seed).random(tokens, dtype=np.float32)
+    made.statistics = Statistics(external, 0.25, 0.125)
+    return made
+
+
+def test_statistics_are_saved_with_a_chunk(tmp_path: Path) -> None:
+    made = noted(1)
+    assert tier(tmp_path).save("one", made)
+    for with_statistics in (False, True):
+        disk = DiskTier(tmp_path, "model", SHAPE, 2**20, with_statistics=with_statistics)
+        assert disk.has("one")
+        found = disk.load("one", made.token_ids)
+        assert same(found, made)
+        assert found is not None
+        assert found.statistics is not None
+        assert found.statistics[1:] == (0.25, 0.125)
+        assert (found.statistics.external == made.statistics.external).all()  # type: ignore[union-attr]
+    assert verify(tmp_path) == (1, [])
+
+
+def test_a_file_without_statistics_serves_those_who_need_none(tmp_path: Path) -> None:
+    made = segment(1)
+    plain = tier(tmp_path)
+    plain.save("one", made)
+    asking = DiskTier(tmp_path, "model", SHAPE, 2**20, with_statistics=True)
+    assert not asking.has("one")
+    assert not asking.has("two")
+    assert asking.load("one", made.token_ids) is None
+    assert plain.has("one")
+    assert same(plain.load("one", made.token_ids), made)
+    asking.save("one", noted(1))
+    assert asking.has("one")
+    assert same(asking.load("one", made.token_ids), made)
+    assert same(plain.load("one", made.token_ids), made)
+
+
+def test_a_file_of_before_there_were_statistics_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, dumps = segment(1), disk_module.json.dumps
+    monkeypatch.setattr(
+        disk_module.json,
+        "dumps",
+        lambda header: dumps({k: v for k, v in header.items() if k != "statistics"}),
+    )
+    assert tier(tmp_path).save("one", made)
+    assert b"statistics" not in only_file(tier(tmp_path)).read_bytes()
+    assert same(tier(tmp_path).load("one", made.token_ids), made)
+    asking = DiskTier(tmp_path, "model", SHAPE, 2**20, with_statistics=True)
+    assert not asking.has("one")
+    assert asking.load("one", made.token_ids) is None
+
+
+def test_a_flipped_bit_in_statistics_is_noticed(tmp_path: Path) -> None:
+    disk, made = tier(tmp_path), noted(1)
+    disk.save("one", made)
+    path = only_file(disk)
+    data = bytearray(path.read_bytes())
+    data[-4096] ^= 16  # the last page holds them
+    path.write_bytes(data)
+    assert disk.load("one", made.token_ids) is None
+    assert not path.exists()

@@ -63,27 +63,38 @@ class Dense:
         """
         at, w = torch.tensor(rows), self.weights
         x = w["model.embed_tokens.weight"][torch.tensor(ids)[at]]
-        seen = torch.arange(len(ids)) <= at[:, None]
-        seen[:, list(unseen)] = False
         looked = torch.zeros(len(rows), len(ids))
         for layer in range(self.num_layers):
-            name = f"model.layers.{layer}"
-            y = self._norm(x, w[f"{name}.input_layernorm.weight"])
-            q, k, v = (self._heads(y, f"{name}.self_attn.{p}_proj.weight") for p in "qkv")
-            keys, values = cache[layer]
-            keys[:, at], values[:, at] = k, v
-            group = self.heads // self.kv_heads
-            turned = self._turn(keys, torch.arange(len(ids))).repeat_interleave(group, 0)
-            scores = self._turn(q, at) @ turned.transpose(1, 2) * self.size**-0.5
-            weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+            x, weights = self._layer(layer, x, at, cache[layer], unseen)
             looked += weights.sum(0)
-            found = weights @ values.repeat_interleave(group, 0)
-            x = x + found.transpose(0, 1).flatten(1) @ w[f"{name}.self_attn.o_proj.weight"].T
-            y = self._norm(x, w[f"{name}.post_attention_layernorm.weight"])
-            gate, up = (y @ w[f"{name}.mlp.{p}_proj.weight"].T for p in ("gate", "up"))
-            x = x + (F.silu(gate) * up) @ w[f"{name}.mlp.down_proj.weight"].T
         head = w.get("lm_head.weight", w["model.embed_tokens.weight"])
         return self._norm(x, w["model.norm.weight"]) @ head.T, looked
+
+    def _layer(
+        self,
+        layer: int,
+        x: Tensor,
+        at: Tensor,
+        cache: tuple[Tensor, Tensor],
+        unseen: tuple[int, ...] = (),
+    ) -> tuple[Tensor, Tensor]:
+        """Rows behind a layer, and their attention: `(heads, rows, tokens)`."""
+        w, name, (keys, values) = self.weights, f"model.layers.{layer}", cache
+        y = self._norm(x, w[f"{name}.input_layernorm.weight"])
+        q, k, v = (self._heads(y, f"{name}.self_attn.{p}_proj.weight") for p in "qkv")
+        keys[:, at], values[:, at] = k, v
+        tokens = torch.arange(keys.shape[1])
+        seen = tokens <= at[:, None]
+        seen[:, list(unseen)] = False
+        group = self.heads // self.kv_heads
+        turned = self._turn(keys, tokens).repeat_interleave(group, 0)
+        scores = self._turn(q, at) @ turned.transpose(1, 2) * self.size**-0.5
+        weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+        found = weights @ values.repeat_interleave(group, 0)
+        x = x + found.transpose(0, 1).flatten(1) @ w[f"{name}.self_attn.o_proj.weight"].T
+        y = self._norm(x, w[f"{name}.post_attention_layernorm.weight"])
+        gate, up = (y @ w[f"{name}.mlp.{p}_proj.weight"].T for p in ("gate", "up"))
+        return x + (F.silu(gate) * up) @ w[f"{name}.mlp.down_proj.weight"].T, weights
 
     def answer(self, prompt: Prompt, anchor: list[int], picked: set[int]) -> Tensor:
         """Logits behind the prompt, with these tokens of its chunks computed afresh."""
@@ -100,6 +111,37 @@ class Dense:
         between = tuple(i for i in range(start, end) if i not in reused)
         _, looked = self.compute(prompt.ids, self.stale(prompt, anchor), rows, between)
         return looked[start:][-64:].sum(0)
+
+    def alone(self, ids: list[int], anchor: list[int]) -> tuple[Tensor, float, float]:
+        """A chunk behind the anchor: weight of each token on the anchor, and mean weight on one
+        token of it and on one of the chunk's own, over all pairs, heads and layers."""
+        size, n = len(anchor), len(ids)
+        _, looked = self.compute(anchor + ids, self.empty(size + n), list(range(size + n)))
+        mean = looked[size:] / (self.heads * self.num_layers)
+        inside = float(mean[:, size:].tril(-1).sum())
+        outside = mean[:, :size].sum(1)
+        return outside, float(outside.sum()) / (n * size), inside / n**2
+
+    def filtered(
+        self, prompt: Prompt, anchor: list[int], layer: int, shares: list[float], *, of_keys: bool
+    ) -> set[int]:
+        """Tokens that survive gradual filtering: all are computed up to a layer, and in each layer
+        behind it those whose keys or values were furthest off in the one before."""
+        tokens = [i for first, end in prompt.chunks for i in range(first, end)]
+        text = [i for i in range(len(prompt.ids)) if i not in tokens]
+        stale, blended = self.stale(prompt, anchor), self.stale(prompt, anchor)
+        at, kept = torch.arange(len(prompt.ids)), tokens
+        x = self.weights["model.embed_tokens.weight"][torch.tensor(prompt.ids)]
+        for below in range(layer):
+            x, _ = self._layer(below, x, at, blended[below])
+        for number, share in enumerate(shares, start=layer):
+            x, _ = self._layer(number, x, at, blended[number])
+            which = 0 if of_keys else 1
+            off = (blended[number][which] - stale[number][which]).square().sum((0, 2))
+            kept = sorted(kept, key=lambda i: -float(off[i]))[: round(share * len(tokens))]
+            going = torch.tensor(sorted(text + kept))
+            x, at = x[torch.isin(at, going)], going
+        return set(kept)
 
     def deviates(self, prompt: Prompt, anchor: list[int], layer: int, *, of_keys: bool) -> Tensor:
         """Squared distance of each token's keys or values in a layer to those of a full prefill."""

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from chunkwise.errors import ConfigError
+from chunkwise.llm import probing
+from chunkwise.llm.kv.memory import Statistics
 from chunkwise.llm.local import LLM, ReuseSettings
 from chunkwise.llm.models.fake import write_fake
 from chunkwise.llm.reusing import Reuse
+from chunkwise.llm.scheduling.base import StepBudget
 from chunkwise.llm.sequence import TokenSegment
 from chunkwise.types import Prompt, SamplingParams, Segment
 from tests.llm.engines import greedy
+from tests.llm.reuse.dense import Dense
 from tests.llm.reuse.test_policies import ANCHOR, asked
 
 QUESTION = {"name": "question", "ratio": 0.3}
@@ -43,6 +47,11 @@ def check_nothing_is_held(llm: LLM) -> None:
     llm.engine.pool.check([])
     assert llm.engine.reuse is not None
     assert not any(e.segment.refs for e in llm.engine.reuse.store._entries.values())
+
+
+@pytest.fixture(scope="module")
+def dense(tiny_llama: Path) -> Dense:
+    return Dense(tiny_llama)
 
 
 def test_little_memory_changes_no_token(tiny_llama: Path) -> None:
@@ -199,6 +208,79 @@ def test_another_engine_finds_what_is_on_disk(
     assert complete(third, [pieces]) == [full], "what is damaged is computed in its prompt"
     assert complete(third, [pieces]) == [full], "which is an exact prefix then"
     assert complete(engine(tiny_llama, folder=tmp_path), [pieces]) == wanted
+
+
+CRAFT = {"name": "cache_craft", "alpha": 0.6, "gap": 0}
+
+
+def statistics(llm: LLM) -> dict[str, Statistics | None]:
+    assert llm.engine.reuse is not None
+    return {key: e.segment.statistics for key, e in llm.engine.reuse.store._entries.items()}
+
+
+def test_statistics_are_noted_where_a_policy_asks_only(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = asked(5)[1]
+    asking = engine(tiny_llama, policy=CRAFT)
+    complete(asking, [pieces])
+    assert len(statistics(asking)) == 3
+    assert all(statistics(asking).values())
+    monkeypatch.setattr(probing, "_scores", lambda *_: pytest.fail("attention was computed"))
+    plain = engine(tiny_llama, policy={"name": "legolink", "tokens": 2})
+    complete(plain, [pieces])
+    assert len(statistics(plain)) == 3
+    assert not any(statistics(plain).values())
+
+
+def test_statistics_do_not_depend_on_steps_and_preemption(tiny_llama: Path, dense: Dense) -> None:
+    chunks = [piece for piece in asked(4)[1] if piece.content_id]
+    llm = engine(tiny_llama, policy=CRAFT)
+    engine_, reuse = llm.engine, llm.engine.reuse
+    assert reuse is not None
+    engine_.queues.budget = StepBudget(tokens=7, sequences=8)
+    for request in reuse.requests(chunks, lambda parts: llm.request(parts, greedy(1))):
+        llm._add(request)
+    for _ in range(3):
+        llm.step()
+    halfway = [s for s in engine_.queues.running if "noted" in s.state]
+    assert halfway, "no chunk was begun"
+    for sequence in halfway:
+        engine_.queues._preempt(sequence)
+    while engine_.has_work():
+        llm.step()
+    found = statistics(llm)
+    for chunk in chunks:
+        external, inter, intra = dense.alone(list(chunk.token_ids), ANCHOR)
+        noted = found[str(chunk.content_id)]
+        assert noted is not None
+        assert np.allclose(noted.external, external, rtol=1e-4)
+        assert np.allclose(noted[1:], (inter, intra), rtol=1e-4)
+
+
+def test_statistics_are_found_on_disk(tiny_llama: Path, tmp_path: Path) -> None:
+    pieces = asked(5)[1]
+    first = engine(tiny_llama, folder=tmp_path, policy=CRAFT)
+    wanted = complete(first, [pieces])
+    second = engine(tiny_llama, folder=tmp_path, policy=CRAFT)
+    assert complete(second, [pieces]) == wanted
+    rows = sum(len(piece.token_ids) for piece in pieces)
+    assert second.engine.num_rows < rows + 2 * 12, "chunks were computed again"
+
+
+def test_chunks_on_disk_without_statistics_are_computed_again(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    pieces = asked(5)[1]
+    other = {"name": "legolink", "tokens": 2}
+    plain = complete(engine(tiny_llama, folder=tmp_path, policy=other), [pieces])
+    asking = engine(tiny_llama, folder=tmp_path, policy=CRAFT)
+    wanted = complete(engine(tiny_llama, policy=CRAFT), [pieces])
+    assert complete(asking, [pieces]) == wanted
+    assert all(statistics(asking).values())
+    again = engine(tiny_llama, folder=tmp_path, policy=other)
+    assert complete(again, [pieces]) == plain
+    assert again.engine.num_rows < asking.engine.num_rows
 
 
 def test_another_anchor_does_not_find_them(tiny_llama: Path, tmp_path: Path) -> None:

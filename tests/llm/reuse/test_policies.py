@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.errors import ConfigError
+from chunkwise.llm.kv.memory import Statistics
 from chunkwise.llm.local import LLM, ReuseSettings
+from chunkwise.llm.models.fake import write_fake
 from chunkwise.llm.reuse import Passages, Run, policies
 from chunkwise.llm.sequence import Request, TokenSegment
 from chunkwise.types import SamplingParams
@@ -28,6 +32,16 @@ SOME: list[Any] = [
     {"name": "combined", "ratio": 0.3, "tokens": 1},
     {"name": "cacheblend", "ratio": 0.3},
     {"name": "cacheblend", "ratio": 0.3, "of": "keys"},
+    {"name": "cache_craft", "alpha": 0.5, "gap": 0},
+    {"name": "cache_craft", "alpha": 0.8, "gap": 1.01},
+    {"name": "cache_craft", "alpha": 1.5, "gap": 0, "unseen": "share"},
+    {"name": "cache_craft", "alpha": 0.5, "gap": 0, "by": "values"},
+    {"name": "combined", "ratio": 0.3, "tokens": 1, "unseen": "share"},
+]
+GRADUAL: list[Any] = [
+    {"name": "cacheblend", "ratios": [0.6, 0.4, 0.25]},
+    {"name": "cacheblend", "ratios": [0.5, 0.2], "of": "keys", "check_layer": 2},
+    {"name": "cacheblend", "ratios": [0.7, 0.5, 0.3], "check_layer": 2},
 ]
 EXACT: list[Any] = [
     "all",
@@ -35,11 +49,19 @@ EXACT: list[Any] = [
     {"name": "question", "ratio": 1.0},
     {"name": "combined", "ratio": 1.0},
     {"name": "cacheblend", "ratio": 1.0},
+    {"name": "cacheblend", "ratios": [1.0, 1.0, 1.0]},
+    {"name": "cache_craft", "alpha": 4.0, "gap": 0},
+    {"name": "cache_craft", "alpha": 4.0, "gap": 0, "unseen": "share"},
+    {"name": "combined", "ratio": 1.0, "unseen": "all"},
 ]
 
 
 def asked(
-    seed: int, *, chunks: int = 3, question: tuple[int, int] = (3, 9)
+    seed: int,
+    *,
+    chunks: int = 3,
+    question: tuple[int, int] = (3, 9),
+    prefix: tuple[int, int] = (0, 4),
 ) -> tuple[Prompt, tuple[TokenSegment, ...]]:
     """A prompt with chunks between other tokens; the numbers of a content id are its tokens."""
     rng = random.Random(seed)
@@ -47,7 +69,7 @@ def asked(
     def some(low: int, high: int) -> tuple[int, ...]:
         return tuple(rng.randrange(256) for _ in range(rng.randint(low, high)))
 
-    pieces = [TokenSegment((*ANCHOR, *some(0, 4)))]
+    pieces = [TokenSegment((*ANCHOR, *some(*prefix)))]
     for _ in range(chunks):
         ids = some(4, 20)
         pieces += [TokenSegment(ids, repr(ids)), TokenSegment(some(1, 3))]
@@ -81,6 +103,12 @@ def answered(
 @pytest.fixture(scope="module")
 def dense(tiny_llama: Path) -> Dense:
     return Dense(tiny_llama)
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("deep")
+    return write_fake("tiny-llama", folder, seed=3, layers=4, dtype="float32")
 
 
 @pytest.mark.parametrize("policy", SOME, ids=str)
@@ -117,27 +145,114 @@ def picked_by(policy: Any, prompt: Prompt, dense: Dense) -> set[int]:
     links = {first + n for first, end in prompt.chunks for n in range(policy.get("tokens", 0))}
     if policy["name"] == "legolink":
         return links
+    if policy["name"] == "cache_craft":
+        return crafted(policy, prompt, dense)
     count = round(policy["ratio"] * len(tokens))
     if policy["name"] == "cacheblend":
         is_keys = policy.get("of") == "keys"
         looked = dense.deviates(prompt, ANCHOR, policy.get("check_layer", 1), of_keys=is_keys)
     else:
         looked = dense.looks(prompt, ANCHOR)
+    scores = looked.clone()
+    if "unseen" in policy:
+        for (first, end), need in zip(prompt.chunks, needs(policy, prompt, dense), strict=True):
+            scores[first:end] *= need
 
-    def most(some: set[int], count: int) -> set[int]:
-        return set(sorted(some, key=lambda i: -float(looked[i]))[:count])
-
-    first = most(links, count // 4) if links else set()
-    return first | most(set(tokens) - first, count - len(first))
+    first = most(links, looked, count // 4) if links else set()
+    return first | most(set(tokens) - first, scores, count - len(first))
 
 
-def test_the_kernels_of_this_processor_agree(tiny_llama: Path) -> None:
+def most(some: set[int], score: torch.Tensor, count: int) -> set[int]:
+    return set(sorted(some, key=lambda i: -float(score[i]))[:count])
+
+
+def needs(policy: Any, prompt: Prompt, dense: Dense) -> list[float]:
+    """What share of each chunk Cache-Craft has computed afresh at `alpha` 1: all chunks were
+    computed behind the anchor alone, and a prompt begins with it and maybe some text."""
+    found = []
+    others = int(prompt.chunks[0][0] > len(ANCHOR))
+    for number, (first, end) in enumerate(prompt.chunks):
+        _, inter, intra = dense.alone(prompt.ids[first:end], ANCHOR)
+        new = others + number
+        seen = 1 / (1 + new) if policy.get("unseen") == "share" else float(not new)
+        found.append((1 - seen) / (1 + math.exp(-inter / intra)))
+    return found
+
+
+def crafted(policy: Any, prompt: Prompt, dense: Dense) -> set[int]:
+    """What Cache-Craft picks."""
+    looked = dense.looks(prompt, ANCHOR)
+    means = sorted((float(looked[first:end].mean()) for first, end in prompt.chunks), reverse=True)
+    gaps = [a - b for a, b in itertools.pairwise(means)]
+    last = gaps.index(max(gaps))
+    is_clear = policy["gap"] and means[last] >= policy["gap"] * means[last + 1]
+    picked: set[int] = set()
+    for (first, end), need in zip(prompt.chunks, needs(policy, prompt, dense), strict=True):
+        if is_clear and float(looked[first:end].mean()) < means[last]:
+            continue
+        score, _, _ = dense.alone(prompt.ids[first:end], ANCHOR)
+        if by := policy.get("by"):
+            score = dense.deviates(prompt, ANCHOR, 1, of_keys=by == "keys")[first:end]
+        count = math.ceil(min(policy["alpha"] * need, 1) * (end - first))
+        picked |= {first + i for i in most(set(range(end - first)), score, count)}
+    return picked
+
+
+@pytest.mark.parametrize("policy", [SOME[2], GRADUAL[0], SOME[6]], ids=str)
+def test_the_kernels_of_this_processor_agree(policy: Any, deep: Path) -> None:
     for seed in range(3):
         _, pieces = asked(seed)
-        policy = {"name": "question", "ratio": 0.3}
-        wanted, _, _ = answered(engine(tiny_llama, policy, device="cpu"), pieces)
-        found, _, _ = answered(engine(tiny_llama, policy, device="cpu", kernels="cpu"), pieces)
+        wanted, _, _ = answered(engine(deep, policy, device="cpu"), pieces)
+        found, _, _ = answered(engine(deep, policy, device="cpu", kernels="cpu"), pieces)
         assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("policy", GRADUAL, ids=str)
+def test_gradual_filtering_equals_dense(policy: Any, deep: Path) -> None:
+    llm, dense, differs = engine(deep, policy), Dense(deep), 0
+    layer, shares = policy.get("check_layer", 1), policy["ratios"]
+    for seed in range(4):
+        prompt, pieces = asked(seed, prefix=(seed % 2, 4))
+        logits, _, _ = answered(llm, pieces)
+        is_keys = policy.get("of") == "keys"
+        fits = [*shares[: dense.num_layers - layer - 1], shares[-1]]
+        picked = dense.filtered(prompt, ANCHOR, layer, fits, of_keys=is_keys)
+        wanted = dense.answer(prompt, ANCHOR, picked)
+        assert (logits - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+        off = dense.deviates(prompt, ANCHOR, layer, of_keys=is_keys)
+        tokens = {i for first, end in prompt.chunks for i in range(first, end)}
+        differs += picked != most(tokens, off, len(picked))
+    assert differs, "one layer would have picked the same"
+
+
+@pytest.mark.parametrize("policy", [*SOME, *GRADUAL], ids=str)
+def test_the_same_chunks_behind_the_same_prefix_are_exact(policy: Any, tiny_llama: Path) -> None:
+    _, pieces = asked(3)
+
+    def said(llm: LLM, last: tuple[int, ...], *, is_exact: bool) -> tuple[torch.Tensor, int]:
+        request = llm.request((*pieces[:-1], TokenSegment(last)), greedy(1))
+        request.is_exact, request.wants_logits = is_exact, True
+        usage = llm._run_one(request).usage
+        assert request.logits is not None
+        return request.logits, usage.get("reused_tokens", 0)
+
+    logits = []
+    for is_exact in (False, True):
+        llm = engine(tiny_llama, policy)
+        llm.admit([piece for piece in pieces if piece.content_id])
+        assert said(llm, (4, 5), is_exact=False)[1], "nothing was reused"
+        said(llm, (9, 9), is_exact=True)  # a full prefill, whose prefix stays in the cache
+        found, reused = said(llm, (4, 5, 6), is_exact=is_exact)
+        assert not reused
+        logits.append(found)
+    assert torch.equal(*logits)
+
+
+def test_gradual_filtering_that_drops_nothing_is_a_full_prefill(deep: Path) -> None:
+    llm, dense = engine(deep, {"name": "cacheblend", "ratios": [1.0, 1.0, 1.0]}), Dense(deep)
+    prompt, pieces = asked(2)
+    wanted = dense.answer(prompt, ANCHOR, set(range(len(prompt.ids))))
+    assert (answered(llm, pieces)[0] - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 
 @pytest.mark.parametrize("policy", EXACT, ids=str)
@@ -210,10 +325,14 @@ def test_policies_pick_tokens_of_chunks_in_order(
     policy = policies.build(name)
     score = np.random.default_rng(seed).random(at + 3, dtype=np.float32)
     asked = policy.evidence
+    noted = tuple(Statistics(score[slice(*chunk)], 0.2, 0.1) for chunk in chunks)
     passages = Passages(
         tuple(chunks),
         score if asked.attention else None,
         score if asked.deviation else None,
+        noted if asked.statistics else None,
+        4,
+        seed % 5,
     )
     picked = policy.pick(passages)
     assert (np.diff(picked) > 0).all()
@@ -229,6 +348,19 @@ def test_policies_pick_tokens_of_chunks_in_order(
         ({"name": "cacheblend", "ratio": -0.1}, r"`ratio` must be in \[0, 1\], got -0.1"),
         ({"name": "cacheblend", "of": "queries"}, "`of` must be values or keys, got 'queries'"),
         ({"name": "cacheblend", "check_layer": -1}, "`check_layer` must be at least 0"),
+        (
+            {"name": "cacheblend", "ratios": [0.2, 0.3]},
+            r"`ratios` must be in \[0, 1\] and not rise",
+        ),
+        (
+            {"name": "cacheblend", "ratios": [1.2, 0.3]},
+            r"`ratios` must be in \[0, 1\] and not rise",
+        ),
+        ({"name": "cache_craft", "alpha": -1}, "`alpha` must be at least 0, got -1"),
+        ({"name": "cache_craft", "gap": 0.5}, "`gap` must be 0 or at least 1, got 0.5"),
+        ({"name": "cache_craft", "unseen": "none"}, "`unseen` must be all or share, got 'none'"),
+        ({"name": "cache_craft", "by": "queries"}, "`by` must be outside, values or keys"),
+        ({"name": "combined", "unseen": "none"}, "`unseen` must be empty, all or share"),
         ("questoin", "Did you mean 'question'"),
     ],
 )

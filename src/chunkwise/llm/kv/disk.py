@@ -9,6 +9,7 @@ what is in a file, and whoever removes one leaves it to those who have mapped it
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from chunkwise.errors import ConfigError
 from chunkwise.llm.kv.int8 import Quantised
-from chunkwise.llm.kv.memory import KVShape, Segment, TokenIds
+from chunkwise.llm.kv.memory import KVShape, Segment, Statistics, TokenIds
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +148,8 @@ class DiskTier:
         budget_bytes: Most bytes; the files that were used longest ago go first, pinned ones never.
         ttl_s: Files that were not used for so many seconds go; 0: none.
         is_int8: Keys and values are written as whole numbers: half the bytes, some loss.
+        with_statistics: Files without attention statistics count as not there, until the chunk is
+            saved with them.
 
     Raises:
         ConfigError: The folder cannot be made.
@@ -161,10 +164,11 @@ class DiskTier:
         *,
         ttl_s: float = 0.0,
         is_int8: bool = False,
+        with_statistics: bool = False,
     ) -> None:
         made_for = f"int8 {made_for}" if is_int8 else made_for
         self.made_for, self.shape, self.budget_bytes = made_for, shape, budget_bytes
-        self.ttl_s, self.is_int8 = ttl_s, is_int8
+        self.ttl_s, self.is_int8, self.with_statistics = ttl_s, is_int8, with_statistics
         self.root = folder
         self.folder = folder / hashlib.blake2b(made_for.encode(), digest_size=12).hexdigest()
         try:
@@ -194,6 +198,8 @@ class DiskTier:
             return None
         except OSError as exc:  # for this process, at this moment
             logger.warning("%s cannot be read: %s", path, exc)
+            return None
+        if self.with_statistics and segment.statistics is None:
             return None
         with contextlib.suppress(OSError):  # a folder that can only be read
             os.utime(path)  # used now
@@ -237,6 +243,8 @@ class DiskTier:
         path = self._path(content_id)
         if path.name in self._unusable:
             return False
+        if self.with_statistics and not _has_statistics(path):
+            return False
         if not self.ttl_s:
             return path.exists()
         try:
@@ -249,8 +257,7 @@ class DiskTier:
         if not self.is_int8:
             return segment
         k, v = Quantised.of(segment.k, segment.v).restored(self.shape.dtype)
-        count = segment.capacity
-        return Segment(k, v, segment.token_ids, segment.start, count, count, count, 0)
+        return dataclasses.replace(segment, k=k, v=v)
 
     def drop(self, content_id: str) -> bool:
         """Remove a chunk; whether it was there."""
@@ -281,12 +288,16 @@ class DiskTier:
 
     def _packed(self, content_id: str, segment: Segment) -> tuple[bytes, list[Any]]:
         arrays = [segment.token_ids, *map(_as_bytes, self._numbers(segment))]
+        statistics = segment.statistics
+        if statistics is not None:
+            arrays.append(statistics.external)
         header = {
             "made_for": self.made_for,
             "content_id": content_id,
             "tokens": len(segment.token_ids),
             "start": segment.start,
             "dtype": str(segment.k.dtype),
+            "statistics": statistics and [statistics.inter, statistics.intra],
             "sizes": [array.nbytes for array in arrays],
             "crc": [zlib.crc32(memoryview(array).cast("B")) for array in arrays],
         }
@@ -320,14 +331,35 @@ class DiskTier:
         if self.is_int8:
             kinds += [((layers, heads, 1, size), torch.float32)]
             kinds += [((layers, heads, count, 1), torch.float32)]
-        if [part.nbytes for part in parts[1:]] != [math.prod(s) * t.itemsize for s, t in kinds]:
+        numbers, rest = parts[1 : 1 + len(kinds)], parts[1 + len(kinds) :]
+        if [part.nbytes for part in numbers] != [math.prod(s) * t.itemsize for s, t in kinds]:
             raise _Unusable("its numbers have another shape")
         found = [
             part.view(kind).view(shape).to(device)
-            for part, (shape, kind) in zip(parts[1:], kinds, strict=True)
+            for part, (shape, kind) in zip(numbers, kinds, strict=True)
         ]
         k, v = Quantised(*found).restored(dtype) if self.is_int8 else found
-        return Segment(k, v, ids, header["start"], count, count, count, 0)
+        statistics = _statistics(header, rest)
+        return Segment(k, v, ids, header["start"], count, count, count, 0, statistics=statistics)
+
+
+def _statistics(header: dict[str, Any], parts: list[Tensor]) -> Statistics | None:
+    """Statistics in a file; older files, and those of policies that need none, have none."""
+    if header.get("statistics") is None:
+        return None
+    if [part.nbytes for part in parts] != [4 * header["tokens"]]:
+        raise _Unusable("its statistics have another shape")
+    return Statistics(parts[0].numpy().view(np.float32), *header["statistics"])
+
+
+def _has_statistics(path: Path) -> bool:
+    """Whether a file says that it holds statistics; its numbers are not read."""
+    try:
+        with path.open("rb") as file:
+            header, _ = _header(memoryview(file.read(16 * _PAGE)))
+    except (OSError, _Unusable, struct.error):
+        return False  # not there, or `load` will say why it cannot be used
+    return header.get("statistics") is not None
 
 
 def _checked(path: Path) -> tuple[dict[str, Any], list[Tensor]]:

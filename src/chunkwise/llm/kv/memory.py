@@ -43,6 +43,21 @@ class KVShape(NamedTuple):
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.dtype.itemsize
 
 
+class Statistics(NamedTuple):
+    """Attention of a chunk's tokens when it was computed alone behind the anchor; means over heads
+    and layers.
+
+    Attributes:
+        external: Weight that each token gives to all that stands before the chunk: `(n,)` float32.
+        inter: Mean weight that a token gives to one token before the chunk; 0 if there is none.
+        intra: Weights within the chunk, strictly below the diagonal, summed and divided by `n²`.
+    """
+
+    external: NDArray[np.float32]
+    inter: float
+    intra: float
+
+
 @dataclass(slots=True, eq=False)
 class Segment:
     """Keys and values of a run of tokens for all layers. Compared by identity.
@@ -63,6 +78,7 @@ class Segment:
         node: Its place in the prefix tree, or None.
         at: Positions of the first `len(at)` keys, rising, where they are not one run; those behind
             them go on from the last one, at `start + j`. Then all keys are rotated from 0.
+        statistics: How its tokens attended, where that was noted.
     """
 
     k: Tensor
@@ -77,6 +93,7 @@ class Segment:
     writer: object | None = field(default=None, repr=False)
     node: Node | None = field(default=None, repr=False)
     at: Positions | None = field(default=None, repr=False)
+    statistics: Statistics | None = field(default=None, repr=False)
 
     @property
     def nbytes(self) -> int:

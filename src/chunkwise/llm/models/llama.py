@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +36,18 @@ class Layer:
     mlp_norm: Tensor
     gate_up: Weight
     down: Weight
+
+
+class Stream(NamedTuple):
+    """Rows between two layers: `(rows, hidden_size)` each.
+
+    Attributes:
+        x: What the next layer, or the head, reads: normed.
+        residual: What it adds to.
+    """
+
+    x: Tensor
+    residual: Tensor
 
 
 class Decoder:
@@ -136,18 +149,44 @@ class Decoder:
         Returns:
             Hidden states after the last norm: `(rows, hidden_size)`.
         """
+        layers = range(len(self.layers) if depth is None else min(depth, len(self.layers)))
+        return self.through(layers, self.embedded(token_ids), plan, rotary, tap).x
+
+    @torch.inference_mode()
+    def embedded(self, token_ids: Tensor) -> Stream:
+        """Rows before the first layer: `(rows,)` int64."""
+        residual = self.kernels.gather_rows(self.embedding, token_ids)
+        eps = self.config.rms_norm_eps
+        return Stream(self.kernels.rms_norm(residual, self.layers[0].input_norm, eps), residual)
+
+    @torch.inference_mode()
+    def through(
+        self,
+        layers: range,
+        stream: Stream,
+        plan: AttentionPlan,
+        rotary: RotaryTable,
+        tap: Tap | None = None,
+    ) -> Stream:
+        """Compute rows through some layers; other arguments as of `forward`.
+
+        Args:
+            layers: Which, in a row.
+            stream: The rows before the first of these; it may be overwritten.
+            plan: Of these rows.
+        """
         kernels, eps = self.kernels, self.config.rms_norm_eps
         kernels.prepare(plan)
-        residual = kernels.gather_rows(self.embedding, token_ids)
-        x = kernels.rms_norm(residual, self.layers[0].input_norm, eps)
+        x, residual = stream
         after = [*(layer.input_norm for layer in self.layers[1:]), self.norm]
-        for i, (layer, norm) in enumerate(list(zip(self.layers, after, strict=True))[:depth]):
+        for i in layers:
+            layer = self.layers[i]
             x = self._attention(i, layer, x, plan, rotary, tap)
             x, residual = kernels.add_rms_norm(x, residual, layer.mlp_norm, eps)
             x = kernels.gated_linear(x, layer.gate_up)
             x = kernels.linear(x, layer.down)
-            x, residual = kernels.add_rms_norm(x, residual, norm, eps)
-        return x
+            x, residual = kernels.add_rms_norm(x, residual, after[i], eps)
+        return Stream(x, residual)
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.registry import Registry
+
+if TYPE_CHECKING:
+    from chunkwise.llm.kv.memory import Statistics
 
 Positions = NDArray[np.int32]
 
@@ -30,11 +33,16 @@ class Evidence:
             prefill has; empty: not asked.
         check_layer: The layer at which they are compared, from 0; up to it, all tokens of all
             chunks are computed.
+        survivors: Shares of the chunks' tokens that are computed in the layers behind it too: in
+            each those of the share before that are furthest, over the others as they are.
+        statistics: How tokens of chunks attended when these were computed alone.
     """
 
     attention: bool = False
     deviation: Literal["", "values", "keys"] = ""
     check_layer: int = 1
+    survivors: tuple[float, ...] = ()
+    statistics: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +54,19 @@ class Passages:
         attention: How much the question looks at each position of the prompt, a sum over its
             rows, heads and layers: `(num_tokens,)` float32; None unless the policy asks for it.
         deviation: Squared distance of each token's values or keys in one layer to those of a full
-            prefill, 0 outside of chunks: `(num_tokens,)` float32; None unless asked for.
+            prefill, 0 outside of chunks, -1 where it did not survive up to the last layer that was
+            asked for: `(num_tokens,)` float32; None unless asked for.
+        statistics: Of each chunk; None unless asked for.
+        anchor: Length of what chunks are computed behind.
+        shared: How many of its first tokens the prompt begins with.
     """
 
     chunks: tuple[Run, ...]
     attention: NDArray[np.float32] | None = None
     deviation: NDArray[np.float32] | None = None
+    statistics: tuple[Statistics, ...] | None = None
+    anchor: int = 0
+    shared: int = 0
 
     @property
     def positions(self) -> Positions:

@@ -1,6 +1,7 @@
 """First tokens of chunks, and for the rest of the budget what the question looks at.
 
-Source: ours, of `legolink` and `question`.
+Source: ours, of `legolink`, `question` and, where `unseen` is set, Cache-Craft's measure of what a
+    chunk needs (`cache_craft`).
 Exact when: `ratio` is 1.
 Cost: as of `question`.
 Measured: link tokens take a quarter of the budget at most. Of passages of nine tokens one each is
@@ -10,10 +11,13 @@ Measured: link tokens take a quarter of the budget at most. Of passages of nine 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
+from chunkwise.llm.reuse._overhead import Unseen, overheads
 from chunkwise.llm.reuse.base import Evidence, Passages, Positions, highest
 
 __all__ = ["Combined"]
@@ -27,17 +31,26 @@ class Combined:
         ratio: Share of the chunks' tokens, link tokens included.
         tokens: Link tokens of each chunk; where they are more than a quarter of the budget, those
             that the question looks at most.
+        unseen: Beyond link tokens, what the question looks at counts as much as its chunk needs
+            to be computed afresh, see `cache_craft`; empty: as it is.
     """
 
     ratio: float = 0.15
     tokens: int = 4
-    evidence = Evidence(attention=True)
+    unseen: Unseen | Literal[""] = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
             raise ConfigError(f"`ratio` must be in [0, 1], got {self.ratio!r}.")
         if self.tokens < 0:
             raise ConfigError(f"`tokens` must be at least 0, got {self.tokens!r}.")
+        if self.unseen not in ("", *get_args(Unseen)):
+            raise ConfigError(f"`unseen` must be empty, all or share, got {self.unseen!r}.")
+
+    @property
+    def evidence(self) -> Evidence:
+        """See `RecomputePolicy.evidence`."""
+        return Evidence(attention=True, statistics=bool(self.unseen))
 
     def pick(self, passages: Passages) -> Positions:
         """See `RecomputePolicy.pick`."""
@@ -48,4 +61,14 @@ class Combined:
         links = np.concatenate([np.zeros(0, np.int32), *runs]).astype(np.int32)
         first = highest(links, passages.attention, count // 4)
         others = np.setdiff1d(positions, first)
-        return np.union1d(first, highest(others, passages.attention, count - len(first)))
+        return np.union1d(first, highest(others, self._scores(passages), count - len(first)))
+
+    def _scores(self, passages: Passages) -> NDArray[np.float32]:
+        """What the question looks at, as far as it needs to be computed afresh."""
+        assert passages.attention is not None, "it was asked for"
+        if not self.unseen:
+            return passages.attention
+        scores = passages.attention.copy()
+        for chunk, overhead in zip(passages.chunks, overheads(passages, self.unseen), strict=True):
+            scores[slice(*chunk)] *= overhead
+        return scores
