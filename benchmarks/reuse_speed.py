@@ -17,7 +17,8 @@ then on has its own.
 Baselines in the same run, query by query in turn with ours: the same engine without reuse, with its
 prefix cache and with prompts of which no prefix is cached; `transformers`; and with `--peers` other
 engines with their prefix caches on, each a process of its own (`peers.md`). Those that read nothing
-again answer a few of the queries; `--every N` gives all without a store every N-th only.
+again answer a few of the queries. `--every N` gives all without a store every N-th only: over many
+chunks it is rare that a prompt begins with a chunk that an earlier one began with.
 
 Also: time to the first token over the first and the last quarter of the queries, and what a prompt
 without chunks pays for reuse being on.
@@ -34,6 +35,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -96,6 +98,7 @@ class Reusing(Engine):
         computed: Chunks of each query that were in no store.
         loaded: Those that came from disk.
         reused: Tokens that were not computed.
+        linked: Chunks on disk at the start.
     """
 
     def __init__(self, name: str, llm: LLM) -> None:
@@ -106,7 +109,7 @@ class Reusing(Engine):
         self.reused: list[int] = []
         assert llm.engine.reuse is not None
         self.store = llm.engine.reuse.store
-        self._loads = 0
+        self._loads = self.linked = 0
         disk = self.store.disk
         assert disk is not None
         load = disk.load
@@ -136,11 +139,11 @@ class Reusing(Engine):
             assert chunk.content_id is not None
             self.store.drop(chunk.content_id)
 
-    def begin(self, files: Path, chunks: list[TokenSegment]) -> int:
-        """Link the files of the last chunks that fit the disk; how many."""
+    def begin(self, files: Path, chunks: list[TokenSegment]) -> None:
+        """Link the files of the last chunks that fit the disk."""
         disk = self.store.disk
         assert disk is not None
-        room, linked = disk.free_bytes(), 0
+        room = disk.free_bytes()
         for chunk in reversed(chunks):
             name = file_name(str(chunk.content_id))
             source = files / disk.folder.name / name
@@ -148,10 +151,9 @@ class Reusing(Engine):
                 break
             os.link(source, disk.folder / name)
             room -= source.stat().st_size
-            linked += 1
+            self.linked += 1
         disk.free_bytes()  # counts anew
         self.computed, self.loaded, self.reused = [], [], []
-        return linked
 
     def found(self) -> dict[str, object]:
         """Where the chunks of the queries were, and the median time by how many were nowhere."""
@@ -161,6 +163,7 @@ class Reusing(Engine):
         for count, took in zip(self.computed, self.times, strict=True):
             by.setdefault(count, []).append(took)
         return {
+            "chunks_at_start": self.linked,
             "found": {"memory": round(1 - sum(shares.values()), 3)}
             | {name: round(share, 3) for name, share in shares.items()},
             "chunks_computed": sum(self.computed),
@@ -226,8 +229,8 @@ def run(given: argparse.Namespace, model: Path, work: Path) -> dict[str, object]
         cold(engines, corpus)
         agreement = agreeing(others) if given.folder else {}
         for engine in ours:
-            linked = engine.begin(warm, corpus.chunks)
-            print(f"{engine.name}: {linked} of {given.chunks} chunks on disk", flush=True)
+            engine.begin(warm, corpus.chunks)
+            print(f"{engine.name}: {engine.linked} of {given.chunks} chunks on disk", flush=True)
         interleaved(engines, corpus, given.queries, given.every)
         rates = rated(engines, corpus)
         cost = overhead(full, ours[0].llm, corpus) if ours else 0.0
@@ -255,15 +258,19 @@ def warmed(model: Path, corpus: Corpus, chunks: list[TokenSegment], folder: Path
 def reusing(
     given: argparse.Namespace, model: Path, corpus: Corpus, needed: float, work: Path
 ) -> Iterator[Reusing]:
-    """Engines with a store for shares of the chunks' KV, `needed` MiB; each has its own folder."""
+    """Engines with a store for shares of the chunks' KV, `needed` MiB; each has its own folder.
+
+    Memory holds the chunks of two prompts at least.
+    """
+    memory_mb = math.ceil(max(given.memory, 2 * PER_PROMPT / given.chunks) * needed)
     for share in given.disk:
         for ratio in given.ratios:
             settings = ReuseSettings(
                 {"name": "combined", "ratio": ratio},
                 corpus.anchor,
-                memory_mb=max(int(given.memory * needed), 1),
+                memory_mb=memory_mb,
                 folder=work / f"{ratio} {share}",
-                disk_mb=max(int(share * needed), 1),
+                disk_mb=math.ceil(share * needed),
             )
             llm = LLM(model, dtype="bfloat16", kv_budget_mb=KV_MB, reuse=settings)
             yield Reusing(f"combined {ratio}, disk {share}", llm)

@@ -117,7 +117,7 @@ def measured(
         "sequences": number,
         "pool_mb": round(found["pool_bytes"] / 2**20, 1),
         "store_mb": round(found["store_bytes"] / 2**20, 1),
-        "kv_mb": round(held / 2**20, 1),
+        "kv_bytes": held,
         "own_rows": sum(map(own, usage)),
         "resident_mb": found["rss_mb"],
         "resident_growth_mb": round(found["rss_mb"] - before, 1),
@@ -137,12 +137,12 @@ def told(given: argparse.Namespace, row: float, cells: list[dict[str, Any]]) -> 
     for name in dict.fromkeys(cell["engine"] for cell in cells):
         few, many = (cell for cell in cells if cell["engine"] == name)
         more = many["sequences"] - few["sequences"]
-        rows = many["own_rows"] - few["own_rows"]
+        rows, kv = (many[key] - few[key] for key in ("own_rows", "kv_bytes"))
         growth[name] = {
-            "kv_mb_a_sequence": round((many["kv_mb"] - few["kv_mb"]) / more, 2),
+            "kv_mb_a_sequence": round(kv / more / 2**20, 2),
             "resident_mb_a_sequence": round((many["resident_mb"] - few["resident_mb"]) / more, 2),
             "own_rows_a_sequence": round(rows / more, 1),
-            "row_bytes": round((many["kv_mb"] - few["kv_mb"]) * 2**20 / rows),
+            "row_bytes": round(kv / rows),
         }
         print(name, growth[name])
     stores = {cell["store_mb"] for cell in cells if cell["engine"] == "reuse"}

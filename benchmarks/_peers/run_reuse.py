@@ -42,21 +42,20 @@ class Reusing:
         Args:
             prompts: Each in pieces.
             new: Tokens wanted of each.
-            until: "stored": only store the chunks, one by one; "begun": stop when all have a token.
+            until: "stored": only store the chunks, one by one and each behind a cached anchor, so
+                that their numbers do not depend on which others are there; "begun": stop when all
+                have a token.
 
         Returns:
             `times` and `tokens` as ever; `computed` chunks; `usage` of each; and the most that was
             there after any step: `pool_bytes` held by sequences, `store_bytes`, `rss_mb`.
         """
-        began = time.perf_counter()
         segments = [_segments(prompt) for prompt in prompts]
-        computed = 0
-        if self._is_reusing:
-            chunks = [[piece] for pieces in segments for piece in pieces]
-            together = [[piece for pieces in segments for piece in pieces]]
-            computed = sum(map(self._llm.admit, chunks if until == "stored" else together))
+        chunks = [piece for pieces in segments for piece in pieces]
         if until == "stored":
-            return {"computed": computed, "seconds": time.perf_counter() - began}
+            return {"computed": self._stored(chunks)}
+        began = time.perf_counter()
+        computed = self._llm.admit(chunks) if self._is_reusing else 0
         sampling = [SamplingParams(max_tokens=count, ignore_eos=True) for count in new]
         requests = map(self._llm.request, segments, sampling)
         return {"computed": computed, **self._served(list(requests), began, until)}
@@ -71,6 +70,13 @@ class Reusing:
         assert request.logits is not None
         found: list[float] = request.logits.float().tolist()
         return found
+
+    def _stored(self, chunks: list[TokenSegment]) -> int:
+        if not self._is_reusing:
+            return 0
+        anchor = (TokenSegment(self._llm.engine.reuse.anchor),)
+        self._llm.run([self._llm.request(anchor, SamplingParams(max_tokens=1))])
+        return sum(self._llm.admit([chunk]) for chunk in chunks)
 
     def _served(self, requests: list[Any], began: float, until: str) -> dict[str, Any]:
         engine = self._llm.engine
