@@ -140,7 +140,10 @@ class Reusing(Engine):
             self.store.drop(chunk.content_id)
 
     def begin(self, files: Path, chunks: list[TokenSegment]) -> None:
-        """Link the files of the last chunks that fit the disk."""
+        """Link the files of the last chunks that fit the disk.
+
+        A file's time of last use is common to all engines; they have the same queries.
+        """
         disk = self.store.disk
         assert disk is not None
         room = disk.free_bytes()
