@@ -20,6 +20,9 @@ engines with their prefix caches on, each a process of its own (`peers.md`). Tho
 again answer a few of the queries. `--every N` gives all without a store every N-th only: over many
 chunks it is rare that a prompt begins with a chunk that an earlier one began with.
 
+Ceiling: `at_best`, the tokens of a prompt over those of them that are computed: more times as fast
+than that is not to be had (the question's first pass is not in it).
+
 Also: time to the first token over the first and the last quarter of the queries, and what a prompt
 without chunks pays for reuse being on.
 
@@ -162,6 +165,7 @@ class Reusing(Engine):
         """Where the chunks of the queries were, and the median time by how many were nowhere."""
         total = PER_PROMPT * len(self.times)
         shares = {"disk": sum(self.loaded) / total, "computed": sum(self.computed) / total}
+        reused = statistics.median(self.reused)
         by: dict[int, list[float]] = {}
         for count, took in zip(self.computed, self.times, strict=True):
             by.setdefault(count, []).append(took)
@@ -170,7 +174,8 @@ class Reusing(Engine):
             "found": {"memory": round(1 - sum(shares.values()), 3)}
             | {name: round(share, 3) for name, share in shares.items()},
             "chunks_computed": sum(self.computed),
-            "reused_tokens": round(statistics.median(self.reused)),
+            "reused_tokens": round(reused),
+            "at_best": round(PROMPT / (PROMPT - reused), 2),
             "by_computed": {
                 str(count): {"n": len(some), "first_token_ms": ms(some)}
                 for count, some in sorted(by.items())
