@@ -12,6 +12,7 @@ from _peers.worker import Worker
 
 RUNNERS = {
     "ours": "run_chunkwise.py",
+    "reuse": "run_reuse.py",
     "transformers": "run_transformers.py",
     "openvino": "run_openvino.py",
     "vllm": "run_vllm.py",
@@ -21,6 +22,10 @@ TRANSFORMERS_WAYS = (
     {"attention": "eager", "cache": "dynamic"},
     {"attention": "sdpa", "cache": "static"},
 )
+DEFAULTS = {
+    "policy": "stall_free",  # ours
+    "prefix_caching": False,  # peers': where prompts are new it could only cost
+}
 EAGER_TOKENS = 2048  # its attention matrix does not fit memory for much longer prompts
 EXPORTS = {"none": ".ov", "int8": ".ov-int8", "int4": ".ov-int4"}
 KV_PRECISIONS = ("u8", "bf16")  # OpenVINO's default, and that of the others
@@ -72,7 +77,8 @@ def start(
         name: A key of `RUNNERS`.
         checkpoint: Hugging Face folder; OpenVINO's exports stand beside it.
         pythons: Interpreters of the peers' environments by engine.
-        settings: threads, quantize, context, kv_mb, sequences, batched_tokens (of ours).
+        settings: threads, quantize, context, kv_mb, sequences, batched_tokens (of ours); may
+            name those in `DEFAULTS` too.
         one: At most one process: of OpenVINO the one with its default precision of KV.
     """
     if name not in RUNNERS:
@@ -80,7 +86,7 @@ def start(
     if name in ("openvino", "vllm") and name not in pythons:
         raise SystemExit(f"{name} needs --peer-python {name}=PATH (see benchmarks/peers.md).")
     python, runner = pythons.get(name, sys.executable), RUNNERS[name]
-    settings = {"policy": "stall_free", **settings, "model": str(checkpoint)}
+    settings = {**DEFAULTS, **settings, "model": str(checkpoint)}
     if name == "openvino":
         return _start_openvino(python, checkpoint, settings, KV_PRECISIONS[: 1 if one else 2])
     if name in ("transformers", "vllm") and settings["quantize"] != "none":

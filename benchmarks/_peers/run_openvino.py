@@ -1,7 +1,8 @@
 """openvino.genai's continuous batching as an engine for `worker.serve`.
 
 Settings: model (folder of the exported model), threads, kv_mb, batched_tokens, sequences,
-kv_precision ("u8" is OpenVINO's default on CPU, "bf16" the precision of the others).
+prefix_caching, kv_precision ("u8" is OpenVINO's default on CPU, "bf16" the precision of the
+others).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class OpenVINO:
         scheduler.max_num_seqs = settings["sequences"]
         scheduler.cache_size = max(1, -(-settings["kv_mb"] // 1024))  # GB, whole
         scheduler.dynamic_split_fuse = True
-        scheduler.enable_prefix_caching = False  # prompts are new: it could only cost
+        scheduler.enable_prefix_caching = settings["prefix_caching"]
         properties = {
             "INFERENCE_PRECISION_HINT": "bf16",
             "INFERENCE_NUM_THREADS": settings["threads"],

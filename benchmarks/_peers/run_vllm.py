@@ -1,6 +1,7 @@
 """vLLM's CPU backend as an engine for `worker.serve`.
 
-Settings: model (Hugging Face folder), threads, kv_mb, batched_tokens, sequences, context.
+Settings: model (Hugging Face folder), threads, kv_mb, batched_tokens, sequences, context,
+prefix_caching.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class VLLM:
             max_model_len=settings["context"],
             max_num_batched_tokens=settings["batched_tokens"],
             max_num_seqs=settings["sequences"],
-            enable_prefix_caching=False,  # prompts are new: it could only cost
+            enable_prefix_caching=settings["prefix_caching"],
             seed=0,
         ).llm_engine
         self._given: dict[str, int] = {}

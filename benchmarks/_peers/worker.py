@@ -73,7 +73,7 @@ class Worker:
 
     def run(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[Sequence[Any]],
         new: int | Sequence[int],
         arrivals: Sequence[float] | None = None,
         **options: Any,
@@ -81,7 +81,7 @@ class Worker:
         """Serve requests; `times` (seconds from the start, one for each token) and `tokens`.
 
         Args:
-            prompts: Token ids of each request.
+            prompts: Token ids of each request (pieces, where a runner says so).
             new: Tokens wanted, of all or of each.
             arrivals: Seconds from the start at which each request comes, rising; None: at once.
             options: Further settings of one run, for runners that know some.
@@ -90,7 +90,7 @@ class Worker:
         job = {"op": "run", "prompts": prompts, "new": each, "arrivals": arrivals, **options}
         return self._ask(job)
 
-    def logits(self, prompt: Sequence[int]) -> list[float]:
+    def logits(self, prompt: Sequence[Any]) -> list[float]:
         """Logits of the token after the prompt."""
         return list(self._ask({"op": "logits", "prompt": prompt})["logits"])
 
@@ -102,6 +102,15 @@ class Worker:
         """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+    def exit_code(self) -> int | None:
+        """How the process ended, or None."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """End the process at once, whatever it does."""
+        self._process.kill()
         self._process.wait(timeout=60)
 
     def _ask(self, job: dict[str, Any]) -> dict[str, Any]:
