@@ -124,15 +124,22 @@ class _Asked:
         self.is_chunk = [
             any(held.segment is chunk.segment for chunk in self.state.chunks) for held in self.held
         ]
-        at = torch.from_numpy(np.concatenate([held.positions for held in self.held]))
-        self.hidden = at > self.positions[:, None]  # (rows, keys)
+        self.hidden = [
+            torch.from_numpy(held.positions) > self.positions[:, None]  # (rows, keys)
+            for held in self.held
+        ]
 
     def add(self, layer: int, q: Tensor, rotary: RotaryTable, scale: float) -> None:
         q = q[self.rows]
-        each = [_scores(q, held, layer, self.positions, rotary, scale) for held in self.held]
-        scores = torch.cat(each, -1)
-        scores.masked_fill_(self.hidden[:, None].to(scores.device), -torch.inf)
-        weights = scores.softmax(-1).sum((0, 1)).cpu().numpy()
+        heads = self.held[0].segment.k.shape[1]
+        shape = heads, len(q), q.shape[1] // heads, int(self.ends[-1])
+        scores = q.new_empty(shape, dtype=torch.float32)
+        each = torch.split(scores, [held.length for held in self.held], -1)
+        for held, hidden, out in zip(self.held, self.hidden, each, strict=True):
+            _score(q, held, layer, self.positions, rotary, scale, out)
+            if hidden.any():
+                out.masked_fill_(hidden[:, None].to(out.device), -torch.inf)
+        weights = scores.softmax(-1).sum((0, 1, 2)).cpu().numpy()
         parts = np.split(weights, self.ends[:-1])
         for held, part, is_chunk in zip(self.held, parts, self.is_chunk, strict=True):
             if is_chunk:
@@ -146,11 +153,17 @@ def _is_probed(piece: Slice) -> bool:
     return int(piece.sequence.pending[piece.tokens - 1]) >= state.question
 
 
-def _scores(
-    q: Tensor, held: Held, layer: int, positions: Tensor, rotary: RotaryTable, scale: float
-) -> Tensor:
-    """Scores of rows `(n, H, D)` over the keys of an entry: `(n, H, length)` float32."""
+def _score(
+    q: Tensor,
+    held: Held,
+    layer: int,
+    positions: Tensor,
+    rotary: RotaryTable,
+    scale: float,
+    out: Tensor,
+) -> None:
+    """Scores of rows `(n, H, D)` over the keys of an entry, into `(H_kv, n, H / H_kv, length)`."""
     keys = held.segment.k[layer, :, : held.length].float()
-    turned = rotate(q, positions - held.base, rotary).float()
-    grouped = turned.view(len(q), keys.shape[0], -1, keys.shape[-1])
-    return torch.einsum("nhgd,hkd->nhgk", grouped, keys).flatten(1, 2) * scale
+    turned = rotate(q, positions - held.base, rotary).float() * scale
+    grouped = turned.view(len(q), len(keys), -1, keys.shape[-1]).transpose(0, 1).flatten(1, 2)
+    torch.bmm(grouped, keys.transpose(1, 2), out=out.view(*grouped.shape[:2], held.length))
