@@ -1,6 +1,6 @@
 """How long do running sequences wait for their next token while a long prompt arrives?
 
-    python benchmarks/stalls.py [--shape llama-190m] [--prompt 8192] [--budgets 128 256 512]
+    python benchmarks/stalls.py [--shape llama-190m] [--prompt 8192] [--budgets 256 512]
 
 Question. Eight sequences decode when a prompt of 8,192 tokens comes: the largest gap between two
 tokens of any of them until it has answered, against the time of one budget step: a full token
@@ -13,7 +13,7 @@ beginning of the prompt: the budget counts rows, and rows cost more the more the
 Goal: gap at most 1.2 times a budget step with `stall_free`.
 
 What it does not tell: throughput, arrival of many prompts (`mixed_load.py`). Weights are random.
-Checked before: the first token is that of the same prompt alone, where nothing runs beside it.
+Checked before: logits behind a prompt beside others are those that it has alone.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+
 from _machine import machine
 from chunkwise.llm.local import LLM, ReuseSettings
 from chunkwise.llm.models.fake import write_fake
@@ -35,6 +37,7 @@ from chunkwise.types import SamplingParams
 
 RUNNING, OWN, CHUNK, LABEL, QUESTION = 8, 256, 256, 8, 64
 GOAL = 1.2
+POLICIES = {"stall_free": ("plain", "chunks"), "prefill_first": ("plain",)}
 
 Pieces = tuple[TokenSegment, ...]
 
@@ -59,9 +62,9 @@ def run(given: argparse.Namespace, folder: Path) -> dict[str, object]:
     rows = []
     for budget in given.budgets:
         llm.engine.queues.budget = StepBudget(budget)
-        rows += measured(llm, rng, given)
-    llm.engine.queues.policy = policies.build("prefill_first")
-    rows += measured(llm, rng, given, rounds=1, kinds=("plain",))
+        for name, kinds in POLICIES.items():
+            llm.engine.queues.policy = policies.build(name)
+            rows += measured(llm, name, kinds, rng, given)
     about = {"shape": given.shape, "prompt": given.prompt, "running": RUNNING}
     ours = [row for row in rows if row["policy"] == "stall_free"]
     return {"benchmark": "stalls", "machine": machine(), **about} | {
@@ -75,11 +78,18 @@ def some(rng: random.Random, count: int) -> tuple[int, ...]:
 
 
 def check(llm: LLM, prompt: tuple[int, ...]) -> None:
-    """Beside others, a prompt's first token is the one it has alone."""
-    alone = llm._run_one(asked(llm, (TokenSegment(prompt),))).token_ids
+    """Logits behind a prompt beside others are those that it has alone."""
     with Running(llm, random.Random(9)) as running:
-        request = asked(llm, (TokenSegment((*prompt[:1], *prompt[1:])),))
-        assert running.answered(request)[0].token_ids == alone, "another token beside others"
+        beside = asked(llm, (TokenSegment(prompt),))
+        beside.wants_logits = True
+        running.answered(beside)
+    alone = asked(llm, (TokenSegment(prompt),))
+    alone.wants_logits, alone.score_from = True, 1  # so nothing of it comes from the cache
+    llm._run_one(alone)
+    assert beside.logits is not None
+    assert alone.logits is not None
+    near = float(torch.cosine_similarity(beside.logits, alone.logits, dim=0))
+    assert near > 0.999, f"other logits beside others: cosine {near:.5f}"
 
 
 def asked(llm: LLM, pieces: Pieces, new: int = 1) -> Request:
@@ -101,7 +111,9 @@ class Running:
 
     def __init__(self, llm: LLM, rng: random.Random) -> None:
         self.llm = llm
-        self.ids = [llm._add(asked(llm, (TokenSegment(some(rng, OWN)),), 4096)) for _ in range(8)]
+        self.ids = [
+            llm._add(asked(llm, (TokenSegment(some(rng, OWN)),), 4096)) for _ in range(RUNNING)
+        ]
         while not all(llm.ready(one) for one in self.ids):
             llm.step()
 
@@ -137,16 +149,12 @@ class Running:
 
 
 def measured(
-    llm: LLM,
-    rng: random.Random,
-    given: argparse.Namespace,
-    rounds: int = 0,
-    kinds: tuple[str, ...] = ("plain", "chunks"),
+    llm: LLM, name: str, kinds: tuple[str, ...], rng: random.Random, given: argparse.Namespace
 ) -> list[dict[str, object]]:
     """One policy and budget; gaps and budget steps in turn."""
-    queues, found = llm.engine.queues, {kind: [] for kind in kinds}
+    budget, found = llm.engine.queues.budget.tokens, {kind: [] for kind in kinds}
     budget_steps, first_steps, decodes = [], [], []
-    for _ in range(rounds or given.rounds):
+    for _ in range(given.rounds):
         plain = some(rng, given.prompt)
         prompts = {"plain": (TokenSegment(plain),), "chunks": over_chunks(rng, given.prompt)}
         if "chunks" in kinds:
@@ -156,18 +164,21 @@ def measured(
                 _, gap, steps = running.answered(asked(llm, prompts[kind]))
                 found[kind].append(gap)
                 if kind == "plain":
-                    first_steps.append(steps[1])
+                    first_steps.append(steps[0])
                     decodes.append(steps[-1])
             for _ in range(3):  # the beginning is in the cache, the rest is one step
-                own = queues.budget.tokens - RUNNING
+                own = budget - RUNNING
                 behind = (TokenSegment((*plain[:-own], *some(rng, own))),)
                 budget_steps.append(max(running.answered(asked(llm, behind))[2]))
     step = statistics.median(budget_steps)
-    about = {"policy": str(type(queues.policy).__name__), "budget": queues.budget.tokens}
-    about["policy"] = "stall_free" if "StallFree" in str(about["policy"]) else "prefill_first"
     rows = []
     for kind, gaps in found.items():
-        row = {**about, "kind": kind, "gap_ms": round(statistics.median(gaps), 1)}
+        row = {
+            "policy": name,
+            "budget": budget,
+            "kind": kind,
+            "gap_ms": round(statistics.median(gaps), 1),
+        }
         row |= {"largest_gap_ms": round(max(gaps), 1), "budget_step_ms": round(step, 1)}
         row |= {"gap_in_steps": round(statistics.median(gaps) / step, 2)}
         row |= {"first_step_ms": round(statistics.median(first_steps), 1)}
