@@ -304,3 +304,15 @@ def test_chunks_are_computed_shortly_before_they_are_needed(tiny_llama: Path) ->
         check_nothing_is_left(llm)
     assert found["batch"] == found["one by one"] == found["plenty"]
     assert rows["batch"] == rows["plenty"] < 0.8 * rows["one by one"]
+
+
+def test_prompts_with_more_chunks_than_the_store_has_room_for(tiny_llama: Path) -> None:
+    pieces = [Segment("user", f"{name} " + "y" * 28, name) for name in "abc"]
+    asked = [Prompt((*pieces, Segment("user", f"Question {i}?"))) for i in range(3)]
+    llm = engine(tiny_llama, reuse=ReuseSettings("legolink"))
+    store = llm.engine.reuse.store  # type: ignore[union-attr]
+    store.budget_bytes = 2 * 32 * llm.engine.pool.shape.bytes_per_token
+    found = dict(llm.generate_batch(asked, greedy(4)))
+    assert {output.finish_reason for output in found.values()} == {"length"}
+    assert any(output.usage.get("reused_tokens") for output in found.values())
+    check_nothing_is_left(llm)

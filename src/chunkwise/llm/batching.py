@@ -144,9 +144,9 @@ class Batch:
         self._chunks.remove(_chunks(one))
         if output.finish_reason != "error":
             self._written.note(output.usage["completion_tokens"], one.job.new)
-        if reused := output.usage.get("reused_tokens"):
-            most = sum(one.job.chunks.values())
-            self._fresh.note(most - reused, most)
+        reused = output.usage.get("reused_tokens", 0)
+        if reused and (most := sum(one.job.chunks.values())):
+            self._fresh.note(max(most - reused, 0), most)
         return one.index, output
 
     def _parts(self, one: Planned) -> list[Part]:

@@ -217,15 +217,22 @@ class _Rows:
         self.rows = slice(first_row + skipped, first_row + piece.tokens)
         self.positions = torch.from_numpy(pending[skipped:].astype(np.int64))
         self.held = piece.sequence.kv.parts(int(pending[-1]) + 1)
+        self.lengths = [held.length for held in self.held]
         self.at = torch.from_numpy(np.concatenate([held.positions for held in self.held]))
-        self.hidden = self.at > self.positions[:, None]  # (rows, keys)
+        hidden = self.at > self.positions[:, None]  # (rows, keys)
+        self.hidden = [part if part.any() else None for part in torch.split(hidden, self.lengths, -1)]
 
     def weights(self, layer: int, q: Tensor, rotary: RotaryTable, scale: float) -> Tensor:
-        """Attention of the rows in a layer: `(rows, H, keys)` float32."""
+        """Attention of the rows in a layer: `(H_kv, rows, H / H_kv, keys)` float32."""
         q = q[self.rows]
-        each = [_scores(q, held, layer, self.positions, rotary, scale) for held in self.held]
-        scores = torch.cat(each, -1)
-        scores.masked_fill_(self.hidden[:, None].to(scores.device), -torch.inf)
+        heads = self.held[0].segment.k.shape[1]
+        shape = heads, len(q), q.shape[1] // heads, sum(self.lengths)
+        scores = q.new_empty(shape, dtype=torch.float32)
+        each = torch.split(scores, self.lengths, -1)
+        for held, hidden, out in zip(self.held, self.hidden, each, strict=True):
+            _score(q, held, layer, self.positions, rotary, scale, out)
+            if hidden is not None:
+                out.masked_fill_(hidden[:, None].to(out.device), -torch.inf)
         return scores.softmax(-1)
 
 
@@ -236,13 +243,13 @@ class _Asked(_Rows):
         self.state: Reused = piece.sequence.state["reuse"]
         super().__init__(piece, first_row, self.state.question)
         self.found = np.zeros_like(self.state.attention)
-        self.ends = np.cumsum([held.length for held in self.held])
+        self.ends = np.cumsum(self.lengths)
         self.is_chunk = [
             any(held.segment is chunk.segment for chunk in self.state.chunks) for held in self.held
         ]
 
     def add(self, weights: Tensor) -> None:
-        parts = np.split(weights.sum((0, 1)).cpu().numpy(), self.ends[:-1])
+        parts = np.split(weights.sum((0, 1, 2)).cpu().numpy(), self.ends[:-1])
         for held, part, is_chunk in zip(self.held, parts, self.is_chunk, strict=True):
             if is_chunk:
                 self.found[held.position : held.end] += part
@@ -265,7 +272,7 @@ class _Alone(_Rows):
         self.num_layers = 0
 
     def add(self, weights: Tensor) -> None:
-        mean = weights.mean(1).cpu()  # (rows, keys)
+        mean = weights.mean((0, 2)).cpu()  # (rows, keys)
         self.external += mean[:, self.is_before].sum(1)
         self.inside += (mean * self.is_inside).sum(1)
         self.num_layers += 1
@@ -300,11 +307,17 @@ def _chunk_start(sequence: Sequence) -> int:
     return sequence.num_prompt_tokens - len(sequence.request.segments[-1].token_ids)
 
 
-def _scores(
-    q: Tensor, held: Held, layer: int, positions: Tensor, rotary: RotaryTable, scale: float
-) -> Tensor:
-    """Scores of rows `(n, H, D)` over the keys of an entry: `(n, H, length)` float32."""
+def _score(
+    q: Tensor,
+    held: Held,
+    layer: int,
+    positions: Tensor,
+    rotary: RotaryTable,
+    scale: float,
+    out: Tensor,
+) -> None:
+    """Scores of rows `(n, H, D)` over the keys of an entry, into `(H_kv, n, H / H_kv, length)`."""
     keys = held.segment.k[layer, :, : held.length].float()
-    turned = rotate(q, positions - held.base, rotary).float()
-    grouped = turned.view(len(q), keys.shape[0], -1, keys.shape[-1])
-    return torch.einsum("nhgd,hkd->nhgk", grouped, keys).flatten(1, 2) * scale
+    turned = rotate(q, positions - held.base, rotary).float() * scale
+    grouped = turned.view(len(q), len(keys), -1, keys.shape[-1]).transpose(0, 1).flatten(1, 2)
+    torch.bmm(grouped, keys.transpose(1, 2), out=out.view(*grouped.shape[:2], held.length))

@@ -111,6 +111,7 @@ class Queues:
                 if kept and self._is_promised(sequence):
                     continue  # by one before it in this step
                 self._admit(sequence)
+                tokens = sequence.within(tokens)  # other positions are pending now
             elif sequence not in self.running:
                 continue  # it gave its memory to one before it in this step
             tokens = min(tokens, len(sequence.pending))

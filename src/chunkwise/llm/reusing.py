@@ -28,7 +28,7 @@ from chunkwise.llm.kv.memory import KVShape, Positions, Segment, Statistics, Tok
 from chunkwise.llm.kv.patched import Layout, PatchedKV, Placed
 from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.reuse import Evidence, Passages, RecomputePolicy, Run, policies
-from chunkwise.llm.sequence import Request, Sequence, TokenSegment
+from chunkwise.llm.sequence import NO_HEAVY_ROWS, Request, Sequence, TokenSegment
 from chunkwise.registry import Spec
 
 _SHARE = 0.15
@@ -272,7 +272,7 @@ class Reuse:
             exact: Tokens that the exact prefix in the cache has; chunks in it need no reuse.
         """
         before: Reused | None = sequence.state.pop("reuse", None)
-        sequence.num_reused_tokens = 0
+        sequence.num_reused_tokens, sequence.heavy_from = 0, NO_HEAVY_ROWS
         chunks = self._stored(sequence, exact)
         try:
             if not chunks:
@@ -285,6 +285,7 @@ class Reuse:
             elif not state.is_probing:
                 state.picked = self._picked(sequence, state)
             first = state.behind if state.is_probing else 0
+            sequence.heavy_from = state.question if state.is_probing else NO_HEAVY_ROWS
             pending = self._lay_out(sequence, state, first)
             sequence.state["reuse"] = state
             return pending
@@ -302,7 +303,7 @@ class Reuse:
             return
         state.picked = self._picked(sequence, state)
         pending = self._lay_out(sequence, state)
-        state.is_probing = False
+        state.is_probing, sequence.heavy_from = False, NO_HEAVY_ROWS
         sequence.pending = pending
 
     def _state(self, sequence: Sequence, chunks: tuple[Placed, ...]) -> Reused:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
 
+HEAVY_ROW = 4
+"""Work of a row whose attention is noted, in rows; measured in front of 4,096 keys."""
+
+NO_HEAVY_ROWS = 2**31 - 1
+"""Beyond all positions."""
+
 
 class TokenSegment(NamedTuple):
     """A piece of a prompt in tokens. `content_id` names the chunk it is, or None."""
@@ -102,6 +108,8 @@ class Sequence:
             completion is approximate.
         preemptions: How often it lost its memory.
         overtaken: How many of its priority were first admitted before it although they came later.
+        heavy_from: Pending positions from here on are also asked where they look, which makes each
+            as much work as `HEAVY_ROW` others.
         finish_reason: Why it ended, or None.
         error: What went wrong, where `finish_reason` is `error`.
         state: What samplers, detokenisers and policies keep of it, under their own names; it
@@ -118,6 +126,7 @@ class Sequence:
     num_reused_tokens: int = 0
     preemptions: int = 0
     overtaken: int = 0
+    heavy_from: int = NO_HEAVY_ROWS
     finish_reason: FinishReason | None = None
     error: str = ""
     state: dict[str, Any] = field(default_factory=dict)
@@ -153,6 +162,17 @@ class Sequence:
         self.token_ids[self._num_tokens] = token_id
         self._num_tokens += 1
         self.pending = np.append(self.pending, np.int32(self._num_tokens - 1))
+
+    def work(self, tokens: int) -> int:
+        """What its first pending positions take, in rows of a step."""
+        light = int(np.searchsorted(self.pending, self.heavy_from))
+        return tokens + (HEAVY_ROW - 1) * max(tokens - light, 0)
+
+    def within(self, rows: int) -> int:
+        """How many of its pending positions take no more than so many rows; at least one."""
+        light = int(np.searchsorted(self.pending, self.heavy_from))
+        tokens = min(rows, light + max(rows - light, 0) // HEAVY_ROW)
+        return min(max(tokens, 1), len(self.pending))
 
     def rank(self) -> tuple[int, float]:
         """Sorts sequences, most urgent first: priority, then who was admitted first. Those that

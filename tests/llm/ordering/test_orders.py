@@ -52,10 +52,11 @@ def sequence(
 def loads(draw: st.DrawFn) -> tuple[list[Sequence], list[Sequence]]:
     """Running and waiting; some of the waiting have run before."""
     kinds = st.tuples(st.integers(0, 1), st.text("abc", max_size=2), st.integers(0, 2))
-    made = []
+    made, most = [], {0: 2, 1: 2}
     for i, (priority, chunks, prefix) in enumerate(draw(st.lists(kinds, min_size=1, max_size=12))):
         made.append(sequence(i, priority=priority, chunks=chunks, prefix=prefix))
-        made[-1].overtaken = draw(st.integers(0, 2))
+        # Whoever overtakes one has overtaken those before it too.
+        most[priority] = made[-1].overtaken = draw(st.integers(0, most[priority]))
     made = draw(st.permutations(made))
     split = draw(st.integers(0, len(made)))
     admitted = made[: draw(st.integers(split, len(made)))]

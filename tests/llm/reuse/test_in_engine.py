@@ -15,7 +15,7 @@ from chunkwise.llm.kv.memory import Statistics
 from chunkwise.llm.local import LLM, ReuseSettings
 from chunkwise.llm.models.fake import write_fake
 from chunkwise.llm.reusing import Reuse
-from chunkwise.llm.scheduling.base import StepBudget
+from chunkwise.llm.scheduling import Slice, StepBudget
 from chunkwise.llm.sequence import TokenSegment
 from chunkwise.types import Prompt, SamplingParams, Segment
 from tests.llm.engines import greedy
@@ -301,3 +301,25 @@ def test_a_model_with_a_sliding_window_is_refused(tmp_path: Path) -> None:
 def test_wrong_sizes_are_named(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         ReuseSettings(**{name: -1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("token_budget", [8, 40, 200])
+def test_rows_whose_attention_is_noted_count_as_several(
+    tiny_llama: Path, token_budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = (*asked(5)[1], TokenSegment(tuple(range(60, 110))))
+    wanted = complete(engine(tiny_llama), [pieces])
+    llm, steps = engine(tiny_llama), []
+    llm._keep(pieces)
+    llm.engine.queues.budget = StepBudget(token_budget)
+    real = llm.engine.runner.run
+
+    def watched(slices: list[Slice], *more: Any) -> Any:
+        work = sum(piece.sequence.work(piece.tokens) for piece in slices)
+        steps.append((work, sum(piece.tokens for piece in slices)))
+        return real(slices, *more)
+
+    monkeypatch.setattr(llm.engine.runner, "run", watched)
+    assert complete(llm, [pieces]) == wanted
+    assert max(work for work, _ in steps) <= token_budget
+    assert any(work > rows for work, rows in steps), "no attention was noted"

@@ -15,8 +15,8 @@ class StepBudget:
     """What one step may hold.
 
     Attributes:
-        tokens: Most rows of a step. Sequences with one pending position each are never cut: if
-            they alone are more, they all run.
+        tokens: Most rows of a step, counted by `Sequence.work`. Sequences with one pending position
+            each are never cut: if they alone are more, they all run.
         sequences: Most sequences that hold KV at a time.
     """
 

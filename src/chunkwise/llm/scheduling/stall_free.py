@@ -3,7 +3,8 @@
 Source: Sarathi-Serve (arXiv 2403.02310), section 4.2, algorithm 3; SARATHI (arXiv 2308.16369).
 Differs: one list of running sequences with pending positions instead of two kinds of request; a
 floor keeps prompts moving when decodes fill the budget (the paper's scheduler starves them);
-sequences with one pending position are never cut, as in the paper.
+sequences with one pending position are never cut, as in the paper; rows whose attention is noted
+count as several.
 Exact when: always; only the order of work changes.   Cost: O(running + admitted) a step.
 Helps / hurts: benchmarks/RESULTS.md, mixed load.
 """
@@ -47,7 +48,7 @@ class StallFreePolicy:
         for sequence in sorted(prompts, key=Sequence.rank):
             if left <= 0:
                 break
-            tokens = min(len(sequence.pending), left)
+            tokens = sequence.within(left)
             picked.append(Slice(sequence, tokens))
-            left -= tokens
+            left -= sequence.work(tokens) if tokens == len(sequence.pending) else left
         return picked
