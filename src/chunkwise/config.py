@@ -132,6 +132,9 @@ class Settings:
     scheduler: Spec = _setting(
         "stall_free", "Who computes how much in a step of a local model.", room="scheduling"
     )
+    queue_order: Spec = _setting(
+        "sharing", "Who of those that wait for a local model is next.", room="ordering"
+    )
     reuse: Spec = _setting(
         "",
         "Recompute policy of a local model: it then reads each chunk once, keeps its keys and "
@@ -157,6 +160,12 @@ class Settings:
         "same",
         "Numbers there: same as in the model, or int8: half the bytes of bfloat16, some loss.",
         choices=("same", "int8"),
+    )
+    chunk_load: str = _setting(
+        "measured",
+        "Load them from there always, or as measured: where that is faster than computing them "
+        "anew; then the machine decides which passages are reused.",
+        choices=("measured", "always"),
     )
     chunk_ttl_days: float = _setting(
         0.0, "Forget chunks that were not used for so long; 0: none.", unit="days"

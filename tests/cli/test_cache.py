@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 pytest.importorskip("jinja2")
 
 MODEL = ("--model", "m", "-s", "kernels=reference", "-s", "dtype=float32")
-REUSE = (*MODEL, "-s", "reuse=combined", "-s", "reuse_agreement=0")
+REUSE = (*MODEL, "-s", "reuse=combined", "-s", "reuse_agreement=0", "-s", "chunk_load=always")
 
 
 @pytest.fixture

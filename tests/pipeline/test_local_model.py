@@ -63,7 +63,7 @@ def test_passages_are_read_once_where_it_is_asked_for(
     assert "prompt" not in exact.fidelity
     options = {"model": corpus.settings.model, "reuse": "combined", "max_tokens": 8}
     options |= {"kernels": "reference", "dtype": "float32", "chunk_folder": str(tmp_path / "kv")}
-    options |= {"reuse_agreement": 0.0}
+    options |= {"reuse_agreement": 0.0, "chunk_load": "always"}
     for _ in range(2):  # the second one reads them from disk
         with chunkwise.open(tmp_path / "corpus", **BASE, **options) as again:
             answer = again.ask("What did the battery cost?")
@@ -82,7 +82,9 @@ def test_passages_are_read_once_where_it_is_asked_for(
 def test_a_model_reads_on_while_nobody_asks(corpus: chunkwise.Corpus, tmp_path: Path) -> None:
     options = {"model": corpus.settings.model, "reuse": "combined", "reuse_agreement": 0.0}
     options |= {"kernels": "reference", "dtype": "float32", "max_tokens": 2, "passages": 1}
+    (tmp_path / "more.txt").write_text("The pump is new.\n\n" * 3)
     with chunkwise.open(tmp_path / "corpus", **BASE, **options) as again:
+        again.add(tmp_path / "more.txt")
         with again.idle as idle:
             pass
         assert idle.progress is None, "no model is loaded for it"

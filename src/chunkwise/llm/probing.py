@@ -220,7 +220,9 @@ class _Rows:
         self.lengths = [held.length for held in self.held]
         self.at = torch.from_numpy(np.concatenate([held.positions for held in self.held]))
         hidden = self.at > self.positions[:, None]  # (rows, keys)
-        self.hidden = [part if part.any() else None for part in torch.split(hidden, self.lengths, -1)]
+        self.hidden = [
+            part if part.any() else None for part in torch.split(hidden, self.lengths, -1)
+        ]
 
     def weights(self, layer: int, q: Tensor, rotary: RotaryTable, scale: float) -> Tensor:
         """Attention of the rows in a layer: `(H_kv, rows, H / H_kv, keys)` float32."""

@@ -99,6 +99,8 @@ class ReuseSettings:
         folder: Where they are kept when the process ends; empty: nowhere.
         disk_mb: Room for them there in MiB; 0: they are not kept.
         disk_dtype: `same` as the engine's, or `int8`: half the bytes of bfloat16, some loss.
+        load: Chunks on disk are loaded `always`, or as `measured`: where that is faster than
+            computing them; then whether a chunk is reused depends on the machine.
         eviction: Which of them leave memory first: an eviction policy by name.
         ttl_days: Those that were not used for so long are forgotten; 0: none is.
         audit_ratio: Share of the answers that are given again in full, to compare.
@@ -111,6 +113,7 @@ class ReuseSettings:
     folder: str | Path = ""
     disk_mb: int = 8192
     disk_dtype: str = "same"
+    load: str = "measured"
     eviction: Spec = "saved_cost"
     ttl_days: float = 0.0
     audit_ratio: float = 0.0
@@ -123,11 +126,12 @@ class ReuseSettings:
         for name, share in (("audit_ratio", self.audit_ratio), ("audit_least", self.audit_least)):
             if not 0 <= share <= 1:
                 raise ConfigError(f"`{name}` must be in [0, 1], got {share!r}.")
-        if self.disk_dtype not in _DISK_DTYPES:
+        if self.disk_dtype not in ("same", "int8"):
             raise ConfigError(f"`disk_dtype` must be same or int8, got {self.disk_dtype!r}.")
+        if self.load not in ("measured", "always"):
+            raise ConfigError(f"`load` must be measured or always, got {self.load!r}.")
 
 
-_DISK_DTYPES = ("same", "int8")
 _DAY_S = 86_400.0
 
 
@@ -165,7 +169,8 @@ def open_reuse(
             with_statistics=policy.evidence.statistics,
         )
     eviction = eviction_policies.build(settings.eviction)
-    store = ChunkStore(settings.memory_mb * 2**20, eviction, costs, disk, ttl_s=ttl_s)
+    size = settings.memory_mb * 2**20
+    store = ChunkStore(size, eviction, costs, disk, ttl_s=ttl_s, load=settings.load)
     audit = Audit(settings.audit_ratio, settings.audit_least)
     return Reuse(store, policy, anchor, deviations, audit)
 

@@ -154,6 +154,7 @@ class Parts:
             token_budget=s.token_budget,
             max_sequences=s.max_sequences,
             policy=s.scheduler,
+            order=s.queue_order,
             reuse=self._reuse() if s.reuse else None,
         )
         if s.reuse and s.reuse_agreement:
@@ -172,6 +173,7 @@ class Parts:
             folder=self.chunk_folder or "",
             disk_mb=s.chunk_disk_mb,
             disk_dtype=s.chunk_disk_dtype,
+            load=s.chunk_load,
             eviction=s.eviction,
             ttl_days=s.chunk_ttl_days,
             audit_ratio=s.reuse_audit,

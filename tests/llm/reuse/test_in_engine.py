@@ -27,7 +27,7 @@ QUESTION = {"name": "question", "ratio": 0.3}
 
 def engine(model: Path, *, tokens: int = 4096, **settings: Any) -> LLM:
     """An engine whose KV budget holds so many tokens."""
-    given: dict[str, Any] = {"policy": QUESTION, "anchor": ANCHOR, **settings}
+    given: dict[str, Any] = {"policy": QUESTION, "anchor": ANCHOR, "load": "always", **settings}
     llm = LLM(
         model, dtype="float32", kernels="reference", kv_budget_mb=1, reuse=ReuseSettings(**given)
     )
@@ -226,7 +226,7 @@ def test_statistics_are_noted_where_a_policy_asks_only(
     complete(asking, [pieces])
     assert len(statistics(asking)) == 3
     assert all(statistics(asking).values())
-    monkeypatch.setattr(probing, "_scores", lambda *_: pytest.fail("attention was computed"))
+    monkeypatch.setattr(probing, "_score", lambda *_: pytest.fail("attention was computed"))
     plain = engine(tiny_llama, policy={"name": "legolink", "tokens": 2})
     complete(plain, [pieces])
     assert len(statistics(plain)) == 3

@@ -66,6 +66,7 @@ class ChunkStore:
         costs: What computing and loading take.
         disk: The disk tier, or None.
         ttl_s: Chunks that were not used for so many seconds are forgotten; 0: none is.
+        load: `always`, or as `measured`: only what is loaded sooner than computed.
         clock: Seconds.
 
     Attributes:
@@ -81,10 +82,11 @@ class ChunkStore:
         disk: DiskTier | None = None,
         *,
         ttl_s: float = 0.0,
+        load: str = "measured",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget_bytes, self.policy, self.costs, self.disk = budget_bytes, policy, costs, disk
-        self.ttl_s, self.clock = ttl_s, clock
+        self.ttl_s, self.load, self.clock = ttl_s, load, clock
         self.used_bytes = self.held_bytes = 0
         self._entries: dict[str, Entry] = {}
         self._gone: dict[str, tuple[int, float]] = {}  # uses and rank of what was evicted
@@ -220,7 +222,7 @@ class ChunkStore:
             return False
         if not self.disk.has(content_id):
             return False
-        return self.costs.is_worth_loading(len(token_ids), size)
+        return self.load == "always" or self.costs.is_worth_loading(len(token_ids), size)
 
     def _collect(self) -> None:
         """Keep what was loaded meanwhile."""
