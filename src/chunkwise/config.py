@@ -136,13 +136,14 @@ class Settings:
         "sharing", "Who of those that wait for a local model is next.", room="ordering"
     )
     reuse: Spec = _setting(
-        "",
+        "auto",
         "Recompute policy of a local model: it then reads each chunk once, keeps its keys and "
-        "values, and answers approximately from these. Empty: prompts are computed in full.",
+        "values, and answers approximately from these. auto: `combined`, with the least share "
+        "that passes the self-test, if one does. Empty: prompts are computed in full.",
         room="reuse",
     )
     reuse_agreement: float = _setting(
-        0.9,
+        0.95,
         "Share of the answers of a self-test that must be those of full prefill, or a local model "
         "computes prompts in full; 0: not tested.",
     )

@@ -111,12 +111,15 @@ def self_test(
     """Show how far answers over what is kept are from those of reading all anew."""
     with open_with(corpus, sets, model=model) as opened:
         opened.stats()  # there must be a corpus
-        found = opened.fidelity()
+        reusing = opened.fidelity()
+    found = reusing.test()._asdict()
     if as_json:
-        print_json(found._asdict())
+        print_json({"policy": reusing.policy, **found})
         return
-    for name, value in found._asdict().items():
+    for name, value in found.items():
         out().print(f"{name:<16} {value:.4g}")
+    policy = "none: prompts are computed in full" if reusing.policy is None else reusing.policy
+    out().print(f"{'policy':<16} {escape(str(policy))}", soft_wrap=True)
 
 
 @cache_app.command()

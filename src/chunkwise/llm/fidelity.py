@@ -39,7 +39,10 @@ class Fidelity(NamedTuple):
     reused: float
 
 
-def self_test(llm: LLM, prompts: Sequence[AnyPrompt], *, new_tokens: int = 8) -> Fidelity:
+NEW_TOKENS = 8
+
+
+def self_test(llm: LLM, prompts: Sequence[AnyPrompt], *, new_tokens: int = NEW_TOKENS) -> Fidelity:
     """Ask a model that reuses chunks, and compare.
 
     What it computes of the prompts' chunks is dropped again.

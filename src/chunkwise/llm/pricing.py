@@ -34,10 +34,21 @@ def chunk_costs(llm: LLM, chunks: Sequence[TokenSegment]) -> list[ChunkCost]:
         llm: The model.
         chunks: With content ids, as `LLM.segments` gives them; one without is computed.
     """
-    if not llm.engine.costs.is_measured:
-        trial = TokenSegment((0,) * _TRIAL_TOKENS)
-        llm.run([llm.request((trial,), SamplingParams(max_tokens=1))])
+    _measure(llm)
     return [_cost(llm, chunk) for chunk in chunks]
+
+
+def compute_ms(llm: LLM, sizes: Sequence[int]) -> float:
+    """Predicted time of computing prompts of so many tokens; the first time as `chunk_costs`."""
+    _measure(llm)
+    return sum(map(llm.engine.costs.compute_ms, sizes))
+
+
+def _measure(llm: LLM) -> None:
+    """Have something to predict from."""
+    if not llm.engine.costs.is_measured:
+        trial = TokenSegment((0,) * min(_TRIAL_TOKENS, llm.engine.max_tokens - 1))
+        llm.run([llm.request((trial,), SamplingParams(max_tokens=1))])
 
 
 def _cost(llm: LLM, chunk: TokenSegment) -> ChunkCost:

@@ -56,10 +56,12 @@ class Ask:
         """How a prompt over reused chunks was made, for people."""
         if not (reused := usage.get("reused_tokens", 0)):
             return {}
-        again = usage["recomputed_tokens"]
+        reusing, again = self.parts.reusing, usage["recomputed_tokens"]
+        assert reusing is not None, "a local model was asked"
+        assert reusing.policy is not None, "it has reused chunks"
         share = again / max(reused + again, 1)
         return {
-            "reuse": f"{spec_name(self.parts.settings.reuse)}: {usage['reused_chunks']} passages "
+            "reuse": f"{spec_name(reusing.policy)}: {usage['reused_chunks']} passages "
             f"read before, {share:.0%} of their tokens computed afresh; {reused} tokens and about "
             f"{usage['saved_ms']} ms saved"
         }

@@ -25,7 +25,7 @@ from chunkwise.types import Answer, Document, Filter, Hit, Query
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chunkwise.llm.fidelity import Fidelity
+    from chunkwise.pipeline.fidelity import Reusing
     from chunkwise.pipeline.warming import IdleWarming, Warmed
 
 DEFAULT_FOLDER = ".chunkwise"
@@ -282,18 +282,21 @@ class Corpus:
         assert self.parts.chunk_folder is not None, "a corpus has a folder"
         return (disk.pin if stay else disk.unpin)(self.parts.chunk_folder, chunks)
 
-    def fidelity(self) -> Fidelity:
-        """How far the local model's answers over reused chunks are from those of full prefill:
-        its self-test, run once and kept. Needs the setting `reuse`.
+    def fidelity(self) -> Reusing:
+        """With which policy the local model reuses chunks, if any, and how far its answers over
+        them are from those of full prefill: its self-test, run once and kept.
 
         Raises:
-            ConfigError: No local model is set, or `reuse` is not.
+            ConfigError: No local model is set, `reuse` is not, or the test does not fit the
+                model's context.
         """
-        from chunkwise.pipeline.fidelity import tested
         from chunkwise.pipeline.warming import reusing_model
 
-        llm = reusing_model(self.parts)
-        return tested(llm, self.parts.settings.reuse, self.parts.chunk_folder)
+        reusing_model(self.parts)
+        reusing = self.parts.reusing
+        assert reusing is not None, "the model reuses chunks, or would"
+        reusing.test()
+        return reusing
 
     def stats(self) -> Stats:
         """How much there is of what, and bytes on disk."""

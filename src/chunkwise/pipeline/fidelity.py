@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chunkwise.errors import ConfigError
 from chunkwise.prompting import answer_prompt, text_hit
 from chunkwise.types import Prompt
 
@@ -28,52 +30,127 @@ _VERSION = 1  # raised when the same model and policy would get other figures
 _FOLDER = "fidelity"
 
 
-def check_reuse(llm: LLM, policy: Spec, folder: Path | None, least: float) -> None:
-    """Have a model compute prompts in full from now on if it fails its self-test, which is said.
+AUTO: tuple[Spec, ...] = tuple({"name": "combined", "ratio": ratio} for ratio in (0.15, 0.3))
+"""What `auto` tries, cheapest first."""
+
+PATIENCE_S = 20.0
+"""Longest self-test that `auto` runs unasked."""
+
+
+class Reusing:
+    """Which recompute policy a model reuses chunks with, if any.
 
     Args:
-        llm: Made with `reuse` and this policy; nothing is running.
-        policy: Which tokens are computed afresh.
-        folder: Where results are kept; None: nowhere.
+        llm: Made with `reuse`; nothing is running.
+        spec: The policy, or `auto`.
+        folder: Where results of self-tests are kept; None: nowhere.
         least: Share of answers that must be those of full prefill, as far as two full prefills
-            give the same.
+            give the same; 0: not tested.
+
+    Attributes:
+        policy: The policy in force; None: prompts are computed in full.
+        found: What the last self-test found, if there was one.
+        is_untested: Whether the model waits for a test that takes long.
     """
-    found = tested(llm, policy, folder)
-    if found.answers < least * found.floor_answers:
-        logger.warning(
+
+    def __init__(self, llm: LLM, spec: Spec, folder: Path | None, least: float) -> None:
+        assert llm.engine.reuse is not None, "it was made with `reuse`"
+        self.llm, self.spec, self.folder, self.least = llm, spec, folder, least
+        self.policy: Spec | None = None
+        self.found: Fidelity | None = None
+        self.is_untested = False
+        self._reuse = llm.engine.reuse
+
+    def settle(self, *, patience_s: float = math.inf) -> None:
+        """Take the first policy that passes; what is not in force is said.
+
+        Args:
+            patience_s: Tests that are predicted to take longer are left for another time.
+        """
+        self.is_untested = False
+        for policy in AUTO if self.spec == "auto" else (self.spec,):
+            self._use(policy)
+            if not self.least:
+                return
+            found = self._tested(policy, patience_s)
+            if self.is_untested or found is None:
+                break
+            self.found = found
+            if found.answers >= self.least * found.floor_answers:
+                return
+            self._tell(policy, found)
+        self._use(None)
+
+    def test(self) -> Fidelity:
+        """The self-test of the policy in force, or of the last one that was tried.
+
+        Raises:
+            ConfigError: It does not fit the model's context.
+        """
+        if self.found is None and self.policy is not None:
+            self.found = self._tested(self.policy, math.inf)
+        if self.found is None:
+            raise ConfigError("The self-test does not fit the context of this model.")
+        return self.found
+
+    def _use(self, policy: Spec | None) -> None:
+        from chunkwise.llm.reuse import policies
+
+        self.policy = policy
+        if policy is not None:
+            self._reuse.policy = policies.build(policy)
+        self.llm.engine.use(None if policy is None else self._reuse)
+
+    def _tested(self, policy: Spec, patience_s: float) -> Fidelity | None:
+        """The self-test of a policy: what was kept of it, or it is run now, if there is time and
+        the model's context is long enough."""
+        path, key = self._place(policy)
+        kept = None if path is None else _kept(path, key)
+        if kept is not None:
+            return kept
+        from chunkwise.llm.fidelity import NEW_TOKENS, self_test
+        from chunkwise.llm.pricing import compute_ms
+
+        asked = [self.llm.segments(prompt) for prompt in prompts()]
+        sizes = [sum(len(piece.token_ids) for piece in pieces) for pieces in asked]
+        if max(sizes) + NEW_TOKENS >= self.llm.engine.max_tokens:
+            logger.warning("Chunks are not reused: the self-test does not fit the context.")
+            return None
+        seconds = 6e-3 * compute_ms(self.llm, sizes)  # thrice each, and as much for the answers
+        if seconds > patience_s:
+            logger.warning(
+                "Chunks are not reused yet: `chunkwise cache test` finds out once whether this "
+                'model may (about %.0f s); `reuse` "" ends this message.',
+                seconds,
+            )
+            self.is_untested = True
+            return None
+        logger.warning("Testing once whether chunks can be reused with this model ...")
+        found = self_test(self.llm, prompts())
+        if path is not None:
+            _keep(path, key, found)
+        return found
+
+    def _place(self, policy: Spec) -> tuple[Path | None, str]:
+        """Where the result of a policy is kept, and what it is kept for."""
+        disk = self._reuse.store.disk
+        kind = "int8:" if disk is not None and disk.is_int8 else ""
+        spec = json.dumps(policy, sort_keys=True)
+        key = f"{_VERSION}:{kind}{self.llm.fingerprint}:{spec}"
+        name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest() + ".json"
+        return (None if self.folder is None else self.folder / _FOLDER / name), key
+
+    def _tell(self, policy: Spec, found: Fidelity) -> None:
+        level = logging.INFO if self.spec == "auto" else logging.WARNING
+        logger.log(
+            level,
             "Chunks are not reused: with this model and `reuse` %s, %.2f of %d answers are those "
             "of full prefill, and `reuse_agreement` asks for %.2f. Prompts are computed in full.",
             json.dumps(policy),
             found.answers,
             found.prompts,
-            least,
+            self.least,
         )
-        llm.engine.use(None)
-
-
-def tested(llm: LLM, policy: Spec, folder: Path | None) -> Fidelity:
-    """The self-test of a model and policy: what was kept of it, or it is run now.
-
-    Args:
-        llm: Made with `reuse` and this policy.
-        policy: Which tokens are computed afresh.
-        folder: Where results are kept; None: nowhere.
-    """
-    store = llm.engine.reuse and llm.engine.reuse.store
-    kind = "int8:" if store and store.disk and store.disk.is_int8 else ""
-    key = f"{_VERSION}:{kind}{llm.fingerprint}:{json.dumps(policy, sort_keys=True)}"
-    name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest() + ".json"
-    path = None if folder is None else folder / _FOLDER / name
-    kept = None if path is None else _kept(path, key)
-    if kept is not None:
-        return kept
-    from chunkwise.llm.fidelity import self_test
-
-    logger.warning("Testing once whether chunks can be reused with this model ...")
-    found = self_test(llm, prompts())
-    if path is not None:
-        _keep(path, key, found)
-    return found
 
 
 @cache

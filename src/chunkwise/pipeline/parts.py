@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from chunkwise.config import Settings
 from chunkwise.errors import ConfigError
 from chunkwise.model_names import find_model, suggestion
 from chunkwise.packaged import packaged_folder
-from chunkwise.pipeline import fidelity
+from chunkwise.pipeline.fidelity import AUTO, PATIENCE_S, Reusing
 from chunkwise.prompting import answer_prompt, passage_cost, text_hit
 from chunkwise.rag.answering import Answerer, answerers
 from chunkwise.rag.chunking import Chunker, chunkers
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from chunkwise.rag.answering.reading import SpanReader
     from chunkwise.store import Store
 
+logger = logging.getLogger(__name__)
+
 
 class Parts:
     """Algorithms for one corpus. Nothing is imported or loaded before it is asked for.
@@ -53,6 +57,7 @@ class Parts:
     def __init__(self, settings: Settings, chunk_folder: Path | None = None) -> None:
         self.settings = settings
         self.chunk_folder = Path(settings.chunk_folder) if settings.chunk_folder else chunk_folder
+        self.reusing: Reusing | None = None  # once a local model is loaded
 
     @functools.cached_property
     def counter(self) -> TokenCounter:
@@ -155,19 +160,24 @@ class Parts:
             max_sequences=s.max_sequences,
             policy=s.scheduler,
             order=s.queue_order,
-            reuse=self._reuse() if s.reuse else None,
+            reuse=self._reuse(folder) if s.reuse else None,
         )
-        if s.reuse and s.reuse_agreement:
-            fidelity.check_reuse(llm, s.reuse, self.chunk_folder, s.reuse_agreement)
+        if llm.engine.reuse is not None:
+            self.reusing = Reusing(llm, s.reuse, self.chunk_folder, s.reuse_agreement)
+            self.reusing.settle(patience_s=PATIENCE_S if s.reuse == "auto" else math.inf)
         return llm
 
-    def _reuse(self) -> ReuseSettings:
+    def _reuse(self, folder: Path) -> ReuseSettings | None:
         """How chunks are reused; they are computed behind what stands before a first passage."""
         from chunkwise.llm.local import ReuseSettings
+        from chunkwise.llm.models.base import ModelConfig
 
         s = self.settings
+        if s.reuse == "auto" and any(ModelConfig.from_folder(folder).windows):
+            logger.info("Chunks are not reused: the model has a sliding window.")
+            return None
         return ReuseSettings(
-            s.reuse,
+            AUTO[0] if s.reuse == "auto" else s.reuse,
             anchor=answer_prompt("?", [text_hit("A passage.", "document.txt")]),
             memory_mb=s.chunk_memory_mb,
             folder=self.chunk_folder or "",

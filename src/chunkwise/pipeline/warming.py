@@ -147,10 +147,10 @@ def _steps(
 
 
 def reusing_model(parts: Parts) -> LLM:
-    """The local model, which is set to reuse chunks.
+    """The local model, which is set to reuse chunks; if that waits for a self-test, it is run.
 
     Raises:
-        ConfigError: There is none, or `reuse` is not set.
+        ConfigError: There is none, `reuse` is not set, or the model has a sliding window.
     """
     from chunkwise.llm.local import LLM
 
@@ -161,6 +161,10 @@ def reusing_model(parts: Parts) -> LLM:
     model = parts.model
     if not isinstance(model, LLM):
         raise ConfigError("Chunks are kept by a local model: leave `base_url` out.")
+    if parts.reusing is None:
+        raise ConfigError("Chunks are not kept with this model: it has a sliding window.")
+    if parts.reusing.is_untested:
+        parts.reusing.settle()
     return model
 
 

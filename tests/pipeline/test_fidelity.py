@@ -1,0 +1,99 @@
+"""Which policy a local model reuses chunks with: what it was asked for, if it passes its test."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from chunkwise.errors import ConfigError
+from chunkwise.llm.local import LLM, ReuseSettings
+from chunkwise.llm.models.fake import write_fake
+from chunkwise.packaged import packaged_folder
+from chunkwise.pipeline import fidelity
+from chunkwise.pipeline.fidelity import AUTO, Reusing, prompts
+
+
+def made(folder: Path) -> LLM:
+    return LLM(folder, dtype="float32", reuse=ReuseSettings(AUTO[0], prompts()[0]))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_fake("tiny-llama", tmp_path_factory.mktemp("model"), dtype="float32")
+    config = json.loads((folder / "config.json").read_text())
+    config["max_position_embeddings"] = 2048
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_auto_takes_the_least_share_that_passes(tmp_path: Path) -> None:
+    nano = packaged_folder("nano")
+    assert nano is not None
+    llm = LLM(nano, reuse=ReuseSettings(AUTO[0], prompts()[0]))
+    reusing = Reusing(llm, "auto", tmp_path, 0.9)
+    reusing.settle()
+    assert reusing.policy == AUTO[0]
+    strict = Reusing(llm, "auto", tmp_path, 0.95)
+    strict.settle()
+    assert strict.policy == AUTO[1], "it passes with a share of .3 only"
+    assert llm.engine.reuse is not None
+    assert llm.engine.reuse.policy.ratio == 0.3  # type: ignore[attr-defined]
+    assert len(list((tmp_path / "fidelity").iterdir())) == 2
+
+
+def test_a_test_that_takes_long_is_left_for_another_time(
+    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    llm = made(tiny)
+    reusing = Reusing(llm, "auto", tmp_path, 0.01)
+    with caplog.at_level(logging.WARNING):
+        reusing.settle(patience_s=0.0)
+    assert "chunkwise cache test" in caplog.text
+    assert (reusing.policy, reusing.is_untested, llm.engine.reuse) == (None, True, None)
+    reusing.settle()
+    assert (reusing.policy, reusing.is_untested) == (AUTO[0], False)
+    assert llm.engine.reuse is not None
+    other = Reusing(made(tiny), "auto", tmp_path, 0.01)
+    other.settle(patience_s=0.0)
+    assert other.policy == AUTO[0], "it was kept"
+
+
+def test_where_none_passes_prompts_are_computed_in_full(
+    tiny: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    llm = made(tiny)
+    monkeypatch.setattr(fidelity, "AUTO", ("none", {"name": "legolink", "tokens": 1}))
+    reusing = Reusing(llm, "auto", tmp_path, 1.0)
+    with caplog.at_level(logging.WARNING):
+        reusing.settle()
+    assert (reusing.policy, llm.engine.reuse) == (None, None)
+    assert "Chunks are not reused" not in caplog.text, "nobody asked for it"
+    assert reusing.test().answers < 1
+    named = Reusing(made(tiny), "none", tmp_path, 1.0)
+    with caplog.at_level(logging.WARNING):
+        named.settle()
+    assert "Chunks are not reused" in caplog.text
+
+
+def test_untested_reuse_is_what_was_asked_for(tiny: Path) -> None:
+    llm = made(tiny)
+    reusing = Reusing(llm, "legolink", None, 0.0)
+    reusing.settle()
+    assert reusing.policy == "legolink"
+    assert reusing.found is None
+    assert 0 <= reusing.test().answers <= 1
+
+
+def test_a_short_context_has_no_test(tmp_path: Path) -> None:
+    folder = write_fake("tiny-llama", tmp_path / "model", dtype="float32")
+    reusing = Reusing(made(folder), "auto", None, 0.9)
+    reusing.settle()
+    assert reusing.policy is None
+    with pytest.raises(ConfigError, match="does not fit"):
+        reusing.test()
