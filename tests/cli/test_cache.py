@@ -133,7 +133,7 @@ def test_reading_ahead_goes_on_where_it_was_killed(folder: Path) -> None:
     ("arguments", "code", "message"),
     [
         (("stats", "--corpus", "none"), 1, "no corpus"),
-        (("warm", *MODEL), 2, "`--set reuse=combined`, for example"),
+        (("warm", *MODEL, "-s", "reuse="), 2, "`--set reuse=combined`, for example"),
         (("warm", "-s", "reuse=combined"), 2, "No language model is set"),
         (("warm", *MODEL, "-s", "reuse=combind"), 2, "Did you mean 'combined'"),
         (("warm", *REUSE, "-s", "chunk_memory_mb=0"), 2, "`chunk_memory_mb` must be at least 1"),

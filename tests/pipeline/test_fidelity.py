@@ -68,7 +68,7 @@ def test_where_none_passes_prompts_are_computed_in_full(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     llm = made(tiny)
-    monkeypatch.setattr(fidelity, "AUTO", ("none", {"name": "legolink", "tokens": 1}))
+    monkeypatch.setattr(fidelity, "AUTO", ("none",))
     reusing = Reusing(llm, "auto", tmp_path, 1.0)
     with caplog.at_level(logging.WARNING):
         reusing.settle()

@@ -35,6 +35,7 @@ def corpus(tmp_path: Path, model: Path) -> Iterator[chunkwise.Corpus]:
     text = "The gate opens at nine.\n\nThe battery cost 1,200 euros in March.\n"
     (tmp_path / "notes.txt").write_text(text)
     options = {"model": str(model), "max_tokens": 8, "kernels": "reference", "dtype": "float32"}
+    options["reuse"] = ""
     with chunkwise.open(tmp_path / "corpus", **BASE, **options) as opened:
         opened.add(tmp_path / "notes.txt")
         yield opened

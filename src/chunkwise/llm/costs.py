@@ -49,6 +49,7 @@ class CostModel:
 
     def __init__(self, work: Work) -> None:
         self.work = work
+        self._is_warm = False
         self._computing, self._loading = _Rate(_ASSUMED["operations"]), _Rate(_ASSUMED["bytes"])
 
     @property
@@ -57,14 +58,17 @@ class CostModel:
         return self._computing.seconds > 0
 
     def computed(self, rows: int, pairs: int, seconds: float) -> None:
-        """Learn from a step.
+        """Learn from a step; the first one of a process says nothing, it fetches code and weights.
 
         Args:
             rows: Its tokens.
             pairs: Keys that they saw, summed.
             seconds: What it took.
         """
-        if rows >= _LEAST_ROWS:
+        if rows < _LEAST_ROWS:
+            return
+        is_first, self._is_warm = not self._is_warm, True
+        if not is_first:
             self._computing.learn(self._operations(rows, pairs), seconds)
 
     def loaded(self, nbytes: int, seconds: float) -> None:

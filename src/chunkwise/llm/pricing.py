@@ -11,7 +11,7 @@ from chunkwise.llm.local import LLM
 from chunkwise.llm.sequence import TokenSegment
 from chunkwise.types import SamplingParams
 
-_TRIAL_TOKENS = 64
+_TRIAL_TOKENS, _TRIALS = 64, 3
 
 
 class ChunkCost(NamedTuple):
@@ -46,9 +46,10 @@ def compute_ms(llm: LLM, sizes: Sequence[int]) -> float:
 
 def _measure(llm: LLM) -> None:
     """Have something to predict from."""
-    if not llm.engine.costs.is_measured:
-        trial = TokenSegment((0,) * min(_TRIAL_TOKENS, llm.engine.max_tokens - 1))
-        llm.run([llm.request((trial,), SamplingParams(max_tokens=1))])
+    for token in range(_TRIALS):
+        if not llm.engine.costs.is_measured:
+            trial = TokenSegment((token,) * min(_TRIAL_TOKENS, llm.engine.max_tokens - 1))
+            llm.run([llm.request((trial,), SamplingParams(max_tokens=1))])
 
 
 def _cost(llm: LLM, chunk: TokenSegment) -> ChunkCost:

@@ -197,6 +197,8 @@ def test_a_rate_is_learned_and_forgets() -> None:
     assert not costs.is_measured
     costs.computed(4, 0, 1.0)  # a decode says nothing
     assert not costs.is_measured
+    costs.computed(100, 0, 9.0)  # nor does the first step
+    assert not costs.is_measured
     costs.computed(100, 0, 0.1)
     assert costs.compute_ms(100) == pytest.approx(100)
     for _ in range(40):
