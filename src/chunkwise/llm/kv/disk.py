@@ -101,8 +101,12 @@ def drop_others(root: Path, content_ids: Iterable[str]) -> int:
     )
 
 
+def file_name(content_id: str) -> str:
+    """The name of a chunk's file."""
+    return _stem(content_id) + _SUFFIX
+
+
 def _stem(content_id: str) -> str:
-    """The name of a chunk's file, without suffix."""
     return hashlib.blake2b(content_id.encode(), digest_size=16).hexdigest()
 
 
@@ -264,7 +268,7 @@ class DiskTier:
         return _remove(self._path(content_id))
 
     def _path(self, content_id: str) -> Path:
-        return self.folder / (_stem(content_id) + _SUFFIX)
+        return self.folder / file_name(content_id)
 
     def _make_room(self, size: int) -> bool:
         """Remove what is too old, and what was used longest ago until `size` bytes fit."""
