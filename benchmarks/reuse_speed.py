@@ -128,7 +128,7 @@ class Reusing(Engine):
         """As `generate` does: compute chunks that are not stored, then answer."""
         before = self._loads
         began = time.perf_counter()
-        computed = self.llm.admit(pieces)
+        computed = self.llm.admit(pieces, prefetch=True)
         output = self.llm._run_one(self.llm.request(pieces, sampling(1)))
         took = time.perf_counter() - began
         self.computed.append(computed)
