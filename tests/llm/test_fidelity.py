@@ -42,6 +42,7 @@ def test_what_is_exact_is_found_so(tiny_llama: Path) -> None:
 def test_what_is_not_is_measured_and_leaves_nothing_behind(tiny_llama: Path) -> None:
     llm = engine(tiny_llama, "none")
     found = self_test(llm, prompts())
+    assert self_test(llm, prompts()) == found, "cached prefixes hide what is tested"
     assert found.kl > 1e-4 > found.floor_kl
     assert found.agreement <= found.floor_agreement == 1
     assert 0.1 < found.reused < 1

@@ -45,7 +45,8 @@ NEW_TOKENS = 8
 def self_test(llm: LLM, prompts: Sequence[AnyPrompt], *, new_tokens: int = NEW_TOKENS) -> Fidelity:
     """Ask a model that reuses chunks, and compare.
 
-    What it computes of the prompts' chunks is dropped again.
+    What it computes of the prompts' chunks is dropped again, and cached prefixes too, before: a
+    prompt that is known exactly would test nothing.
 
     Args:
         llm: Made with `reuse`.
@@ -57,6 +58,7 @@ def self_test(llm: LLM, prompts: Sequence[AnyPrompt], *, new_tokens: int = NEW_T
     """
     segments = [llm.segments(prompt) for prompt in prompts]
     chunks = [piece for pieces in segments for piece in pieces if piece.content_id]
+    llm.forget_prefixes()
     llm.admit(chunks)
     greedy = SamplingParams(max_tokens=new_tokens, temperature=0.0)
     kinds: list[list[Request]] = []

@@ -120,6 +120,11 @@ class Serving:
             self._step()
             return True
 
+    def forget_prefixes(self) -> None:
+        """Let no later prompt find a cached prefix of earlier ones; chunks stay."""
+        with self._lock:
+            self.engine.pool.clear()
+
     def _add(self, request: Request) -> str:
         with self._lock:
             self._boxes[request.id] = deque()

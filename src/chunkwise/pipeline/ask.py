@@ -61,9 +61,9 @@ class Ask:
         assert reusing.policy is not None, "it has reused chunks"
         share = again / max(reused + again, 1)
         return {
-            "reuse": f"{spec_name(reusing.policy)}: {usage['reused_chunks']} passages "
-            f"read before, {share:.0%} of their tokens computed afresh; {reused} tokens and about "
-            f"{usage['saved_ms']} ms saved"
+            "reuse": f"{spec_name(reusing.policy)}: {usage['reused_chunks']} passages read apart, "
+            f"{share:.0%} of their tokens computed afresh; {reused} tokens, about "
+            f"{usage['saved_ms']} ms, not computed in this prompt"
         }
 
     def _with_pages(

@@ -80,10 +80,7 @@ class SegmentPool:
         if needed > self.free_bytes:
             raise OutOfKV(needed, self.free_bytes)
         while self.used_bytes + needed > self.budget_bytes:
-            segment = self.tree.evict()
-            self.cached_bytes -= segment.nbytes
-            self.num_evicted += 1
-            self._free(segment)
+            self._evict()
         layers, heads, size, dtype, device = self.shape
         k, v = (
             torch.empty(layers, heads, capacity, size, dtype=dtype, device=device) for _ in "kv"
@@ -133,6 +130,11 @@ class SegmentPool:
         segment.capacity = rows
         segment.filled, segment.frozen = min(segment.filled, rows), min(segment.frozen, rows)
 
+    def clear(self) -> None:
+        """Evict all that nobody holds: no later prompt finds a prefix of earlier ones."""
+        while self.cached_bytes:
+            self._evict()
+
     def tick(self) -> int:
         """Advance the logical clock: what is used from now on is used later than all before."""
         self._clock += 1
@@ -166,6 +168,12 @@ class SegmentPool:
         assert not holders, "a freed segment is held"
         for one in sequences:
             one.check()
+
+    def _evict(self) -> None:
+        segment = self.tree.evict()
+        self.cached_bytes -= segment.nbytes
+        self.num_evicted += 1
+        self._free(segment)
 
     def _free(self, segment: Segment) -> None:
         self._segments.remove(segment)
