@@ -417,7 +417,7 @@ def rated(engines: list[Engine], corpus: Corpus) -> dict[str, float]:
 
 def rate(llm: LLM, prompts: list[Pieces]) -> float:
     began = time.perf_counter()
-    llm._keep(piece for pieces in prompts for piece in pieces)
+    llm.admit((piece for pieces in prompts for piece in pieces), prefetch=True)
     llm.run([llm.request(pieces, sampling(NEW)) for pieces in prompts])
     return len(prompts) / (time.perf_counter() - began)
 

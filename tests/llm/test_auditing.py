@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from chunkwise.llm.async_llm import AsyncLLM
+from chunkwise.llm.fidelity import self_test
 from chunkwise.llm.local import LLM
 from chunkwise.types import Prompt, SamplingParams, Segment
 from tests.llm.engines import greedy
@@ -36,11 +37,14 @@ def test_every_so_many_th_is_given_again(tiny_llama: Path) -> None:
     llm = engine(tiny_llama, policy={"name": "question", "ratio": 0.8}, audit_ratio=0.25)
     for prompt in prompts(12):
         list(llm.stream(prompt, greedy(20)))
-    assert counts(llm)[1] == 3
+    assert counts(llm)[1] == 0, "an answer waits for no audit"
     dict(llm.generate_batch(prompts(5), greedy(2)))  # one of them is known exactly by now
+    assert counts(llm)[1] == 3
+    llm.audit()
     assert counts(llm)[1] == 4
     random = SamplingParams(max_tokens=4, temperature=1.0)
     llm.generate(prompts(4), random)
+    llm.audit()
     assert counts(llm)[1] == 4, "what would not come again is not looked at"
 
 
@@ -58,6 +62,23 @@ def test_where_answers_differ_chunks_are_not_reused_any_more(
     assert "not reused any more" in caplog.text
     assert [output.token_ids for output in found[10:]] == wanted[10:]
     assert all("reused_tokens" not in output.usage for output in found[10:])
+
+
+def test_a_self_test_is_no_answer_to_audit(tiny_llama: Path) -> None:
+    llm = engine(tiny_llama, policy="none", audit_ratio=1.0)
+    self_test(llm, prompts(3), new_tokens=2)
+    assert llm.engine.reuse is not None
+    assert not llm.engine.reuse.audit.due
+
+
+def test_the_background_gives_one_answer_at_a_time(tiny_llama: Path) -> None:
+    llm = engine(tiny_llama, policy="none", audit_ratio=1.0)
+    for prompt in prompts(3):
+        list(llm.stream(prompt, greedy(2)))
+    for done in (1, 2, 3):
+        assert llm.background()
+        assert counts(llm)[1] == done
+    assert not llm.background()
 
 
 def test_a_server_computes_what_was_wanted_while_nobody_asks(tiny_llama: Path) -> None:

@@ -51,6 +51,20 @@ def test_what_is_not_is_measured_and_leaves_nothing_behind(tiny_llama: Path) -> 
     llm.engine.pool.check([])
 
 
+def test_memory_for_one_prompt_is_enough_and_less_is_said(tiny_llama: Path) -> None:
+    llm = engine(tiny_llama, "none")
+    wanted = self_test(llm, prompts())
+    assert llm.engine.reuse is not None
+    store = llm.engine.reuse.store
+    asked = [[len(s.token_ids) for s in llm.segments(p) if s.content_id] for p in prompts()]
+    store.budget_bytes = max(map(sum, asked)) * llm.engine.pool.shape.bytes_per_token
+    assert self_test(llm, prompts()) == wanted
+    store.budget_bytes -= 1
+    with pytest.raises(ConfigError, match="Memory does not hold"):
+        self_test(llm, prompts())
+    assert len(store) == 0
+
+
 def test_a_model_without_reuse_is_refused(tiny_llama: Path) -> None:
     llm = LLM(tiny_llama, dtype="float32", kernels="reference", kv_budget_mb=16)
     with pytest.raises(ConfigError, match="with `reuse` only"):

@@ -71,7 +71,9 @@ def warm(
         return
     out().print(f"Read {found.computed} chunks.")
     if found.left:
-        err().print(f"[yellow]{found.left} do not fit: raise `chunk_disk_mb`.[/yellow]")
+        err().print(
+            f"[yellow]{found.left} do not fit: raise `chunk_disk_mb` or `chunk_memory_mb`.[/yellow]"
+        )
 
 
 DocumentsArgument = Annotated[

@@ -27,7 +27,7 @@ class _Reader(NamedTuple):
     queue: asyncio.Queue[Update | BaseException]
 
 
-_IDLE_S = 0.01
+_IDLE_S, _REST_S = 0.01, 0.2
 
 
 class AsyncLLM:
@@ -45,8 +45,12 @@ class AsyncLLM:
         self._readers: dict[str, _Reader] = {}
         self._changed = threading.Condition()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="chunkwise-engine", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=work, name=f"chunkwise-{name}", daemon=True)
+            for name, work in (("engine", self._work), ("background", self._rest))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def updates(
         self,
@@ -95,11 +99,12 @@ class AsyncLLM:
         raise RequestError("The request ended without an output.")
 
     def close(self) -> None:
-        """Stop the thread; requests that still run fail."""
+        """Stop the threads; requests that still run fail."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     async def __aenter__(self) -> AsyncLLM:
         return self
@@ -123,7 +128,7 @@ class AsyncLLM:
             with self._changed:
                 if not self._is_closed:
                     self._readers[request_id] = reader
-                    self._changed.notify()
+                    self._changed.notify_all()
                     return request_id
             self.llm.close_request(request_id)
             raise ChunkwiseError("This model has been closed.")
@@ -146,14 +151,14 @@ class AsyncLLM:
         return self.llm.close_request(request_id)
 
     def _work(self) -> None:
-        """Step while there are readers; hand each one what is its own. Then do what nobody
-        waits for."""
-        while not self._is_closed:
+        """Step while there are readers; hand each one what is its own."""
+        while True:
             with self._changed:
-                is_free = not self._readers
-            if is_free:
-                self._rest()
-                continue
+                while not self._readers and not self._is_closed:
+                    self._changed.wait()
+                if self._is_closed:
+                    self._fail(ChunkwiseError("This model has been closed."))
+                    return
             try:
                 is_idle = not self.llm.step()
             except Exception as exc:  # noqa: BLE001 - handed to every coroutine that waits for it
@@ -164,19 +169,18 @@ class AsyncLLM:
                 self._hand_out()
                 if is_idle:  # the last readers have all they will get and are about to leave
                     self._changed.wait(_IDLE_S)
-        with self._changed:
-            self._fail(ChunkwiseError("This model has been closed."))
 
     def _rest(self) -> None:
-        """Do a little of something else, or wait for a reader."""
-        try:
-            is_done = self.llm.background()
-        except Exception:  # it concerns nobody's request
-            logger.exception("work in the background failed")
-            is_done = False
-        with self._changed:
-            if not (is_done or self._readers or self._is_closed):
-                self._changed.wait()
+        """While there are no readers, do what nobody waits for, a little at a time."""
+        while not self._is_closed:
+            try:
+                is_done = not self._readers and self.llm.background()
+            except Exception:  # it concerns nobody's request
+                logger.exception("work in the background failed")
+                is_done = False
+            with self._changed:
+                if not is_done and not self._is_closed:
+                    self._changed.wait(_REST_S)
 
     def _hand_out(self) -> None:
         """Called with the readers locked: whoever ends a request has left them before."""

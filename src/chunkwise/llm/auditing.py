@@ -61,10 +61,11 @@ class Audit:
 
     def note(self, request: Request, output: Output) -> None:
         """Look at a finished answer: of those over reused chunks that would come again with the
-        same settings, every so many-th is due."""
+        same settings, every so many-th is due. Tests, which want logits, do not count."""
         sampling, first = request.sampling, output.completions[0]
         is_random = sampling.temperature > 0 and sampling.seed is None
-        if "reused_tokens" not in output.usage or is_random or not first.token_ids or first.error:
+        is_test = request.wants_logits or "reused_tokens" not in output.usage
+        if is_test or is_random or not first.token_ids or first.error:
             return
         self._credit += self.ratio
         if self._credit >= 1:

@@ -16,9 +16,8 @@ _LEAST_ROWS = 32
 
 _WINDOW_S = 2.0
 _ASSUMED = {"operations": 1e11, "bytes": 1e9}
-_DOUBT = 0.9
-"""What is left of a load's predicted time each time that it decides against loading: a disk that
-was slow once is tried again."""
+_PATIENCE = 50
+"""Refusals to load until one is tried again: a disk that was slow once may not stay so."""
 
 
 class Work(NamedTuple):
@@ -50,6 +49,7 @@ class CostModel:
     def __init__(self, work: Work) -> None:
         self.work = work
         self._is_warm = False
+        self._refusals = 0
         self._computing, self._loading = _Rate(_ASSUMED["operations"]), _Rate(_ASSUMED["bytes"])
 
     @property
@@ -72,8 +72,15 @@ class CostModel:
             self._computing.learn(self._operations(rows, pairs), seconds)
 
     def loaded(self, nbytes: int, seconds: float) -> None:
-        """Learn from what came from disk."""
+        """Learn from what came from disk; from a trial after refusals, and from nothing before."""
+        if self._refusals >= _PATIENCE:
+            self._loading.forget()
+        self._refusals = 0
         self._loading.learn(nbytes, seconds)
+
+    def refused(self) -> None:
+        """Count that a chunk was not loaded because computing it is faster."""
+        self._refusals += 1
 
     def compute_ms(self, rows: int, first: int = 0) -> float:
         """Predicted time of computing tokens at positions `first .. first + rows`."""
@@ -85,11 +92,8 @@ class CostModel:
         return 1e3 * nbytes / self._loading.per_second
 
     def is_worth_loading(self, rows: int, nbytes: int) -> bool:
-        """Whether loading a chunk is faster than computing it; asked before it is loaded."""
-        if self.load_ms(nbytes) <= self.compute_ms(rows):
-            return True
-        self._loading.per_second /= _DOUBT
-        return False
+        """Whether loading a chunk is faster than computing it, or is to be tried again."""
+        return self.load_ms(nbytes) <= self.compute_ms(rows) or self._refusals >= _PATIENCE
 
     def _operations(self, rows: int, pairs: int) -> float:
         return rows * self.work.row + pairs * self.work.pair
@@ -100,6 +104,10 @@ class _Rate:
 
     def __init__(self, assumed: float) -> None:
         self.per_second, self.seconds = assumed, 0.0
+
+    def forget(self) -> None:
+        """Let what is learned next count alone."""
+        self.seconds = 0.0
 
     def learn(self, amount: float, seconds: float) -> None:
         """Take a measurement in; one that took no time by the clock says nothing."""

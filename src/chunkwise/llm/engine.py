@@ -300,6 +300,8 @@ class Engine:
         tracked.finished = self.clock()
         self._updates += tracked.finish(sequence, reason, error, last)
         keep = reason != "error" and sequence.request.admits is None
+        if self.reuse is not None:
+            self.reuse.forget(sequence.request)
         self.queues.remove(sequence, keep=keep)
 
     def _end(self, tracked: Tracked, reason: FinishReason) -> None:

@@ -12,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from chunkwise.errors import ConfigError
 from chunkwise.llm.inputs import AnyPrompt
 from chunkwise.llm.local import LLM
-from chunkwise.llm.sequence import Request
+from chunkwise.llm.outputs import Output
+from chunkwise.llm.sequence import Request, TokenSegment
 from chunkwise.types import SamplingParams
 
 
@@ -54,23 +56,24 @@ def self_test(llm: LLM, prompts: Sequence[AnyPrompt], *, new_tokens: int = NEW_T
         new_tokens: Greedy tokens of each answer.
 
     Raises:
-        ConfigError: The model was made without `reuse`.
+        ConfigError: The model was made without `reuse`, or memory does not hold the chunks of a
+            prompt.
     """
+    llm.admit(())  # says so if it cannot
     segments = [llm.segments(prompt) for prompt in prompts]
-    chunks = [piece for pieces in segments for piece in pieces if piece.content_id]
     llm.forget_prefixes()
-    llm.admit(chunks)
     greedy = SamplingParams(max_tokens=new_tokens, temperature=0.0)
     kinds: list[list[Request]] = []
     for is_exact in (False, True, True):
         kinds.append([llm.request(pieces, greedy) for pieces in segments])
         for request in kinds[-1]:
             request.is_exact, request.wants_logits = is_exact, True
-    alone = [[llm.run([request])[0] for request in some] for some in kinds[:2]]
+    try:
+        over = [_over_chunks(llm, request) for request in kinds[0]]
+    finally:
+        _drop(llm, segments)
+    alone = [over, [llm.run([request])[0] for request in kinds[1]]]
     together = llm.run(list(kinds[2]))
-    assert llm.engine.reuse is not None, "`admit` needs it"
-    for chunk in chunks:
-        llm.engine.reuse.store.drop(str(chunk.content_id))
     reused, full, again = ([o.token_ids for o in some] for some in (*alone, together))
     firsts = [_log_odds(some) for some in kinds]
     size = sum(output.usage["prompt_tokens"] for output in alone[0])
@@ -82,6 +85,27 @@ def self_test(llm: LLM, prompts: Sequence[AnyPrompt], *, new_tokens: int = NEW_T
         divergence(firsts[1], firsts[2]),
         sum(output.usage.get("reused_tokens", 0) for output in alone[0]) / size,
     )
+
+
+def _over_chunks(llm: LLM, request: Request) -> Output:
+    """An answer, once the chunks of its prompt were computed."""
+    llm.keep([request])
+    reuse = llm.engine.reuse
+    assert reuse is not None, "it keeps them"
+    for piece in request.segments:
+        ids = np.array(piece.token_ids, np.int32)
+        if piece.content_id and reuse.store.where(piece.content_id, ids) == "none":
+            raise ConfigError("Memory does not hold the chunks of a prompt of the self-test.")
+    return llm.run([request])[0]
+
+
+def _drop(llm: LLM, segments: Sequence[Sequence[TokenSegment]]) -> None:
+    """Forget the chunks of prompts."""
+    reuse = llm.engine.reuse
+    with llm.exclusive:
+        for piece in (piece for pieces in segments for piece in pieces):
+            if reuse is not None and piece.content_id:
+                reuse.store.drop(piece.content_id)
 
 
 def _equal(wanted: Sequence[Sequence[int]], found: Sequence[Sequence[int]]) -> tuple[float, float]:

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError, RequestError
-from chunkwise.llm.auditing import Due
 from chunkwise.llm.encoding import PromptEncoder, before_chunks
 from chunkwise.llm.engine import Engine
 from chunkwise.llm.inputs import (
@@ -55,6 +54,8 @@ from chunkwise.types import Delta, Prompt, SamplingParams
 __all__ = ["LLM", "AnyPrompt", "ReuseSettings"]
 
 logger = logging.getLogger(__name__)
+
+_BACKGROUND = 1_000_000  # a priority
 
 
 class LLM(Serving):
@@ -158,10 +159,9 @@ class LLM(Serving):
                 if len(asked) == 1:
                     raise
                 taken.append(refused_output(str(exc)))
-        self._keep(s for one in taken if isinstance(one, Request) for s in one.segments)
-        outputs = self.run(taken)
         self.audit()
-        return outputs
+        self.keep([one for one in taken if isinstance(one, Request)])
+        return self.run(taken)
 
     def generate_batch(
         self,
@@ -202,10 +202,8 @@ class LLM(Serving):
                 taken.append((i, self.request(self.segments(prompt), sampled, priority)))
             except RequestError as exc:
                 yield i, refused_output(str(exc))
-        yield from self.run_batch(
-            taken, lambda sent: self._keep(piece for one in sent for piece in one.segments)
-        )
         self.audit()
+        yield from self.run_batch(taken, self.keep)
 
     def stream(self, prompt: AnyPrompt, sampling: SamplingParams | None = None) -> Iterator[Delta]:
         """See `LanguageModel.stream`. The last delta has the usage: `prompt_tokens`,
@@ -221,7 +219,7 @@ class LLM(Serving):
         if params.n != 1:
             raise RequestError(f"A stream has one completion, got n={params.n!r}; use `generate`.")
         reason, usage = None, dict[str, int]()
-        self._keep(segments)
+        self.keep([request])
         try:
             self._add(request)
             for update in self.updates(request.id):
@@ -234,7 +232,6 @@ class LLM(Serving):
             if (output := self._closed(request.id)) is not None:
                 usage = dict(output.usage)
         yield Delta("", usage | ({"stopped_by_length": 1} if reason == "length" else {}))
-        self.audit()
 
     def nll(self, prefix: str | Prompt, text: str) -> NDArray[np.float32]:
         """See `ScoringModel.nll`. Behind an empty prefix stands the model's first token, or its
@@ -261,13 +258,16 @@ class LLM(Serving):
         found: NDArray[np.float32] = request.logits[: self.tokenizer.vocab_size].cpu().numpy()
         return found
 
-    def admit(self, chunks: Iterable[TokenSegment], *, prefetch: bool = False) -> int:
+    def admit(
+        self, chunks: Iterable[TokenSegment], *, prefetch: bool = False, priority: int = 0
+    ) -> int:
         """Compute the KV of chunks that are not stored yet, each behind the anchor; of those that
         there is room for.
 
         Args:
             chunks: With their content ids, as `segments` gives them; others are passed over.
-            prefetch: A prompt follows that has them: begin to load those that are on disk.
+            prefetch: Begin to load those that are on disk.
+            priority: As in `add`.
 
         Returns:
             How many were computed; a chunk that is too long for the model is not.
@@ -281,43 +281,51 @@ class LLM(Serving):
         with self._lock:
             missing = reuse.missing(chunks, self.engine.pool.shape.bytes_per_token, prefetch)
         requests = reuse.requests(
-            missing, lambda parts: self.request(parts, SamplingParams(max_tokens=1))
+            missing, lambda parts: self.request(parts, SamplingParams(max_tokens=1), priority)
         )
         outputs = self.run([refused_output(""), *requests])[1:]  # so none is the only one
         done = (not output.completions[0].error for output in outputs)
         return sum(one.admits is not None and ok for one, ok in zip(requests, done, strict=True))
 
-    def _keep(self, segments: Iterable[TokenSegment]) -> None:
-        """Compute chunks of prompts that are not stored, where chunks are reused."""
+    def keep(self, requests: Iterable[Request]) -> None:
+        """Compute chunks of prompts, which follow, that are not stored; where chunks are reused."""
         if self.engine.reuse is not None and not self.engine.reuse.audit.is_refused:
-            self.admit(segments, prefetch=True)
+            reusing = [request for request in requests if not request.is_exact]
+            with self._lock:
+                for request in reusing:
+                    self.engine.reuse.expect(request)
+            self.admit((piece for one in reusing for piece in one.segments), prefetch=True)
 
     def audit(self) -> None:
-        """Give answers again that are due for it, in full, and compare."""
-        while (due := self._due()) is not None:
-            request = self.request(due.request.segments, due.sampling)
-            request.is_exact = True
-            assert self.engine.reuse is not None, "something was due"
-            self.engine.reuse.audit.book(due, self._run_one(request).token_ids)
+        """Give all answers again that are due for it, in full, and compare. `generate` and
+        `generate_batch` begin with it, so that no finished answer waits for it."""
+        while self._audit_one(priority=0):
+            pass
 
     def background(self) -> bool:
-        """Do something that nobody waits for: answer again what is due for it, or compute a chunk
-        that a prompt wanted; False if there was nothing."""
-        if (reuse := self.engine.reuse) is None or reuse.audit.is_refused:
-            return False
-        if reuse.audit.due:
-            self.audit()
+        """Do something that nobody waits for, behind all other requests: give one answer again
+        that is due for it, or compute a chunk that a prompt wanted; False if there was nothing."""
+        if self._audit_one(priority=_BACKGROUND):
             return True
         with self._lock:
-            wanted = reuse.wanted.popleft() if reuse.wanted else None
+            reuse = self.engine.reuse
+            is_off = reuse is None or reuse.audit.is_refused
+            wanted = reuse.wanted.popleft() if reuse and reuse.wanted and not is_off else None
         if wanted is not None:
-            self.admit([wanted])
+            self.admit([wanted], priority=_BACKGROUND)
         return wanted is not None
 
-    def _due(self) -> Due | None:
+    def _audit_one(self, priority: int) -> bool:
+        """Whether there was one that was due."""
         with self._lock:
             reuse = self.engine.reuse
-            return reuse.audit.due.popleft() if reuse is not None and reuse.audit.due else None
+            due = reuse.audit.due.popleft() if reuse is not None and reuse.audit.due else None
+        if reuse is None or due is None:
+            return False
+        request = self.request(due.request.segments, due.sampling, priority)
+        request.is_exact = True
+        reuse.audit.book(due, self.run([request, refused_output("")])[0].token_ids)
+        return True
 
     def add(
         self,

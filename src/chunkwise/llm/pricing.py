@@ -35,7 +35,8 @@ def chunk_costs(llm: LLM, chunks: Sequence[TokenSegment]) -> list[ChunkCost]:
         chunks: With content ids, as `LLM.segments` gives them; one without is computed.
     """
     _measure(llm)
-    return [_cost(llm, chunk) for chunk in chunks]
+    with llm.exclusive:
+        return [_cost(llm, chunk) for chunk in chunks]
 
 
 def compute_ms(llm: LLM, sizes: Sequence[int]) -> float:

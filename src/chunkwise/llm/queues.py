@@ -89,11 +89,10 @@ class Queues:
     def next_slices(self) -> tuple[list[Slice], list[Sequence]]:
         """Slices of the next step, each with memory for its rows, and sequences that need more
         than the whole budget; these must be removed."""
-        budget = self.budget
-        if self._planned:
-            budget = replace(budget, sequences=budget.sequences + len(self._planned))
-        room = max(budget.sequences - len(self.running), 0)
-        chosen = self.policy.pick(self.running, self._candidates(room), budget)
+        candidates = self._candidates()
+        room = len(self.running) + len(candidates) if self._planned else self.budget.sequences
+        budget = replace(self.budget, sequences=room)
+        chosen = self.policy.pick(self.running, candidates, budget)
         kept, too_large = self._with_memory(chosen)
         while chosen and self.running and not kept and not too_large:
             # No memory for any of them; those who have it go on. Each round has fewer of these.
@@ -123,19 +122,31 @@ class Queues:
                 self._preempt(sequence)
         return kept, too_large
 
-    def _candidates(self, room: int) -> list[Sequence]:
+    def _candidates(self) -> list[Sequence]:
         """The waiting that could be admitted now, with what they would have to compute.
 
         A prompt whose prefix another sequence is computing right now waits for it: the rows come
         anyway, and computing them twice would only delay both.
         """
         found = []
-        for sequence in self.order.first(self.running, self.waiting, room) if room else ():
+        for sequence in self._next():
             match = self.pool.tree.match(_reusable(sequence))
             if match.promised >= _WORTH_WAITING and self.running:
                 continue
             sequence.pending = _positions(match.length, sequence.num_tokens)
             found.append(sequence)
+        return found
+
+    def _next(self) -> list[Sequence]:
+        """The waiting whose turn it is, as many as there are places for; planned ones need none."""
+        planned = sum(sequence.request.is_planned for sequence in self.running)
+        room = max(self.budget.sequences - (len(self.running) - planned), 0)
+        most = room + len(self._planned) - planned
+        found = []
+        for sequence in self.order.first(self.running, self.waiting, most) if most else ():
+            if sequence.request.is_planned or room > 0:
+                room -= not sequence.request.is_planned
+                found.append(sequence)
         return found
 
     def _is_promised(self, sequence: Sequence) -> bool:

@@ -211,14 +211,13 @@ class Reuse:
     def missing(
         self, chunks: Iterable[TokenSegment], token_bytes: int, prefetch: bool = False
     ) -> list[TokenSegment]:
-        """Chunks that are not stored, each once, as many as there is room for together; what is
-        no chunk is left out.
+        """Chunks that are not stored, or would be computed sooner than loaded; each once, as many
+        as there is room for together. What is no chunk is left out.
 
         Args:
             chunks: Pieces of prompts.
             token_bytes: What one token takes.
-            prefetch: A prompt will ask for them: those on disk begin to be loaded, and none goes
-                for another of them.
+            prefetch: Begin to load those that are on disk.
         """
         found: dict[str, TokenSegment] = {}
         total = 0
@@ -226,12 +225,11 @@ class Reuse:
             if chunk.content_id is None or chunk.content_id in found:
                 continue
             ids = np.array(chunk.token_ids, dtype=np.int32)
-            where, size = self.store.where(chunk.content_id, ids), len(ids) * token_bytes
-            if prefetch:
-                self.store.expect(chunk.content_id)
-            if prefetch and where == "disk":
-                self.store.prefetch(chunk.content_id, ids)
-            if where == "none" and self.store.has_room(total + size):
+            size = len(ids) * token_bytes
+            if self.store.has(chunk.content_id, ids):
+                if prefetch:
+                    self.store.prefetch(chunk.content_id, ids)
+            elif self.store.has_room(total + size):
                 found[chunk.content_id] = chunk
                 total += size
         return list(found.values())
@@ -296,6 +294,8 @@ class Reuse:
             return pending
         except BaseException:
             sequence.kv.release()
+            sequence.state.pop("reuse", None)
+            sequence.num_reused_tokens = 0
             raise
         finally:
             for chunk in chunks:
@@ -356,18 +356,36 @@ class Reuse:
         found: dict[str, Placed] = {}
         at = 0
         last = sequence.num_prompt_tokens - 1  # computed always, for its logits
-        for piece in sequence.request.segments:
-            end = at + len(piece.token_ids)
-            name = piece.content_id
-            if name is not None and name not in found and at >= exact and end <= last:
-                segment = self.store.get(name, sequence.tokens[at:end])
-                if segment is None:
-                    self.wanted.append(piece)
-                else:
-                    self.store.retain(segment)
-                    found[name] = Placed(segment, at)
-            at = end
+        try:
+            for piece in sequence.request.segments:
+                end = at + len(piece.token_ids)
+                name = piece.content_id
+                if name is not None and name not in found and at >= exact and end <= last:
+                    segment = self.store.get(name, sequence.tokens[at:end])
+                    if segment is None:
+                        self.wanted.append(piece)
+                    else:
+                        self.store.retain(segment)
+                        found[name] = Placed(segment, at)
+                at = end
+        except BaseException:  # an interrupt while one is waited for
+            for placed in found.values():
+                self.store.release(placed.segment)
+            raise
+        self.forget(sequence.request)
         return tuple(found.values())
+
+    def expect(self, request: Request) -> None:
+        """A prompt will ask for its chunks; until `forget` none of them goes for another one."""
+        for piece in request.segments:
+            if piece.content_id is not None:
+                self.store.expect(piece.content_id, request.id)
+
+    def forget(self, request: Request) -> None:
+        """A prompt has what it wanted of its chunks, or has ended."""
+        for piece in request.segments:
+            if piece.content_id is not None:
+                self.store.unexpect(piece.content_id, request.id)
 
     def _lay_out(self, sequence: Sequence, state: Reused, first: int = 0) -> Positions:
         """Place what is computed from position `first` on, and tell what that is."""

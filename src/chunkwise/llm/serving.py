@@ -61,7 +61,9 @@ class Serving:
             Index and output as they finish; a request that is refused has one too.
         """
         pool, reuse = self.engine.pool, self.engine.reuse
-        chunk_tokens = reuse.store.budget_bytes // pool.shape.bytes_per_token if reuse else 0
+        is_reusing = reuse is not None and not reuse.audit.is_refused
+        room = reuse.store.budget_bytes if reuse is not None and is_reusing else 0
+        chunk_tokens = room // pool.shape.bytes_per_token
         batch = Batch(requests, self.engine.max_tokens, pool.max_tokens, chunk_tokens)
         try:
             while (sent := batch.send()) or batch.in_flight:
@@ -119,6 +121,11 @@ class Serving:
                 return False
             self._step()
             return True
+
+    @property
+    def exclusive(self) -> TurnLock:
+        """While it is held (`with`), no step runs and nothing of the engine changes."""
+        return self._lock
 
     def forget_prefixes(self) -> None:
         """Let no later prompt find a cached prefix of earlier ones; chunks stay."""

@@ -317,7 +317,10 @@ class Corpus:
         return done
 
     def close(self) -> None:
-        """Close files; a later call opens them again."""
+        """Close files; a later call opens them again. Answers that are due for it are given again
+        before (`reuse_audit`)."""
+        if self.parts.is_reusing:
+            self.parts.audit()
         if self._store is not None:
             self._store.close()
             self._store = None

@@ -59,38 +59,50 @@ class Reusing:
         self.policy: Spec | None = None
         self.found: Fidelity | None = None
         self.is_untested = False
+        self._left_s = math.inf
         self._reuse = llm.engine.reuse
 
     def settle(self, *, patience_s: float = math.inf) -> None:
         """Take the first policy that passes; what is not in force is said.
 
         Args:
-            patience_s: Tests that are predicted to take longer are left for another time.
+            patience_s: Tests that are predicted to take longer, together, are left for another
+                time.
         """
-        self.is_untested = False
+        self.is_untested, self._left_s = False, patience_s
+        failed: list[str] = []
         for policy in AUTO if self.spec == "auto" else (self.spec,):
             self._use(policy)
             if not self.least:
                 return
-            found = self._tested(policy, patience_s)
-            if self.is_untested or found is None:
+            found = self._tested(policy)
+            if found is None:
                 break
             self.found = found
             if found.answers >= self.least * found.floor_answers:
                 return
-            self._tell(policy, found)
+            failed.append(f"{found.answers:.2f} with `reuse` {json.dumps(policy)}")
         self._use(None)
+        if failed and not self.is_untested:
+            self._tell(failed)
 
     def test(self) -> Fidelity:
         """The self-test of the policy in force, or of the last one that was tried.
 
         Raises:
-            ConfigError: It does not fit the model's context.
+            ConfigError: It does not fit the model's context, or memory.
         """
-        if self.found is None and self.policy is not None:
-            self.found = self._tested(self.policy, math.inf)
         if self.found is None:
-            raise ConfigError("The self-test does not fit the context of this model.")
+            self._left_s = math.inf
+            policy = self.policy or (AUTO[0] if self.spec == "auto" else self.spec)
+            before = self.policy
+            self._use(policy)
+            try:
+                self.found = self._tested(policy)
+            finally:
+                self._use(before)
+        if self.found is None:
+            raise ConfigError("The self-test does not fit the context of this model, or memory.")
         return self.found
 
     def _use(self, policy: Spec | None) -> None:
@@ -101,9 +113,9 @@ class Reusing:
             self._reuse.policy = policies.build(policy)
         self.llm.engine.use(None if policy is None else self._reuse)
 
-    def _tested(self, policy: Spec, patience_s: float) -> Fidelity | None:
-        """The self-test of a policy: what was kept of it, or it is run now, if there is time and
-        the model's context is long enough."""
+    def _tested(self, policy: Spec) -> Fidelity | None:
+        """The self-test of a policy: what was kept of it, or it is run now, if there is time left,
+        memory for the chunks of a prompt, and the model's context is long enough."""
         path, key = self._place(policy)
         kept = None if path is None else _kept(path, key)
         if kept is not None:
@@ -117,7 +129,8 @@ class Reusing:
             logger.warning("Chunks are not reused: the self-test does not fit the context.")
             return None
         seconds = 6e-3 * compute_ms(self.llm, sizes)  # thrice each, and as much for the answers
-        if seconds > patience_s:
+        self._left_s -= seconds
+        if self._left_s < 0:
             logger.warning(
                 "Chunks are not reused yet: `chunkwise cache test` finds out once whether this "
                 'model may (about %.0f s); `reuse` "" ends this message.',
@@ -126,7 +139,11 @@ class Reusing:
             self.is_untested = True
             return None
         logger.warning("Testing once whether chunks can be reused with this model ...")
-        found = self_test(self.llm, prompts())
+        try:
+            found = self_test(self.llm, prompts())
+        except ConfigError as exc:
+            logger.warning("Chunks are not reused: %s Raise `chunk_memory_mb`.", exc)
+            return None
         if path is not None:
             _keep(path, key, found)
         return found
@@ -140,15 +157,14 @@ class Reusing:
         name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest() + ".json"
         return (None if self.folder is None else self.folder / _FOLDER / name), key
 
-    def _tell(self, policy: Spec, found: Fidelity) -> None:
+    def _tell(self, failed: list[str]) -> None:
+        """Say that nothing is reused, and why: to those who asked for it."""
         level = logging.INFO if self.spec == "auto" else logging.WARNING
         logger.log(
             level,
-            "Chunks are not reused: with this model and `reuse` %s, %.2f of %d answers are those "
-            "of full prefill, and `reuse_agreement` asks for %.2f. Prompts are computed in full.",
-            json.dumps(policy),
-            found.answers,
-            found.prompts,
+            "Chunks are not reused: of the answers of the self-test %s are those of full prefill, "
+            "and `reuse_agreement` asks for %.2f. Prompts are computed in full.",
+            ", ".join(failed),
             self.least,
         )
 

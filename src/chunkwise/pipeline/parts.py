@@ -117,6 +117,11 @@ class Parts:
             return False
         return cast("LLM", self.model).engine.reuse is not None
 
+    def audit(self) -> None:
+        """Let the local model, which is loaded and reuses chunks, give answers again that are due
+        for it."""
+        cast("LLM", self.model).audit()
+
     @property
     def scoring_model(self) -> ScoringModel:
         """The language model, which must be of a folder: servers do not say how likely texts are.

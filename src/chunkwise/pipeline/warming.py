@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from chunkwise.errors import ConfigError
 from chunkwise.pipeline.ingest import Progress
 from chunkwise.pipeline.parts import Parts
@@ -27,7 +29,7 @@ class Warmed(NamedTuple):
 
     Attributes:
         computed: Chunks that were computed.
-        left: Chunks that were not looked at, because there is no room for more.
+        left: Chunks that were not read, because there is no room for more.
     """
 
     computed: int
@@ -138,12 +140,27 @@ def _steps(
         for start in range(0, len(chunks), together):
             some = chunks[start : start + together]
             segments = _segments(llm, some, info.name)
-            if not _fits(llm, segments):
-                yield _Step(info.name, done, total, 0)
-                return
-            computed = llm.admit(segments)
+            computed = 0
+            while missing := _missing(llm, segments):
+                if not _fits(llm, missing) or not (new := llm.admit(missing)):
+                    yield _Step(info.name, done, total, computed)
+                    return
+                computed += new
             done += len(some)
             yield _Step(info.name, done, total, computed)
+
+
+def _missing(llm: LLM, segments: Sequence[TokenSegment]) -> list[TokenSegment]:
+    """Chunks that are in neither tier."""
+    reuse = llm.engine.reuse
+    assert reuse is not None, "it keeps chunks"
+    with llm.exclusive:
+        return [
+            chunk
+            for chunk in segments
+            if reuse.store.where(str(chunk.content_id), np.array(chunk.token_ids, np.int32))
+            == "none"
+        ]
 
 
 def reusing_model(parts: Parts) -> LLM:
@@ -168,14 +185,14 @@ def reusing_model(parts: Parts) -> LLM:
     return model
 
 
-def _fits(llm: LLM, segments: Sequence[TokenSegment]) -> bool:
+def _fits(llm: LLM, missing: Sequence[TokenSegment]) -> bool:
     """Whether chunks can be kept on disk and no other has to go for them."""
     reuse, token = llm.engine.reuse, llm.engine.pool.shape.bytes_per_token
     if reuse is None or reuse.store.disk is None:
         return True
-    missing = reuse.missing(segments, token)
     size = sum(len(chunk.token_ids) * token + _FRAME_BYTES for chunk in missing)
-    return size <= reuse.store.disk.free_bytes()
+    with llm.exclusive:
+        return size <= reuse.store.disk.free_bytes()
 
 
 def _segments(llm: LLM, chunks: Sequence[Chunk], name: str) -> list[TokenSegment]:

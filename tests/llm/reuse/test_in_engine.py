@@ -12,6 +12,7 @@ import pytest
 from chunkwise.errors import ConfigError
 from chunkwise.llm import probing
 from chunkwise.llm.kv.memory import Statistics
+from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.local import LLM, ReuseSettings
 from chunkwise.llm.models.fake import write_fake
 from chunkwise.llm.reusing import Reuse
@@ -37,7 +38,7 @@ def engine(model: Path, *, tokens: int = 4096, **settings: Any) -> LLM:
 
 
 def complete(llm: LLM, prompts: list[tuple[TokenSegment, ...]], n: int = 12) -> list[list[int]]:
-    llm._keep(piece for pieces in prompts for piece in pieces)
+    llm.admit((piece for pieces in prompts for piece in pieces), prefetch=True)
     outputs = llm.run([llm.request(pieces, greedy(n)) for pieces in prompts])
     assert not any(output.completions[0].error for output in outputs)
     return [output.token_ids for output in outputs]
@@ -79,7 +80,7 @@ def test_what_lost_its_chunks_while_it_waited_is_computed_in_full(
 ) -> None:
     llm = engine(tiny_llama)
     prompt, pieces = asked(6)
-    llm._keep(pieces)
+    llm.admit(pieces, prefetch=True)
     request = llm.request(pieces, greedy(8))
     llm._add(request)
     llm.step()  # the question, over the chunks as they are
@@ -102,7 +103,7 @@ def test_an_interrupt_between_the_passes_changes_no_token(
     pieces = asked(7)[1]
     wanted = complete(engine(tiny_llama), [pieces])
     llm = engine(tiny_llama)
-    llm._keep(pieces)
+    llm.admit(pieces, prefetch=True)
     request = llm.request(pieces, greedy(12))
     llm._add(request)
     owner, name = (Reuse, "_picked") if when == "pick" else (Reuse, "_lay_out")
@@ -140,7 +141,7 @@ def test_more_chunks_than_there_is_room_for(tiny_llama: Path, tmp_path: Path) ->
 def test_what_is_cancelled_holds_nothing(steps: int, tiny_llama: Path) -> None:
     llm = engine(tiny_llama)
     pieces = asked(1)[1]
-    llm._keep(pieces)
+    llm.admit(pieces, prefetch=True)
     request = llm.request(pieces, greedy(12))
     llm._add(request)
     for _ in range(steps):
@@ -184,7 +185,7 @@ def test_without_room_for_chunks_prompts_are_computed_in_full(
     assert llm.engine.reuse is not None
     llm.engine.reuse.store.budget_bytes = 1
     prompt, pieces = asked(4)
-    llm._keep(pieces)
+    llm.admit(pieces, prefetch=True)
     assert not llm.engine.num_rows, "computed although it cannot be kept"
     output = llm._run_one(llm.request(pieces, greedy(8)))
     assert "reused_tokens" not in output.usage
@@ -297,6 +298,62 @@ def test_a_model_with_a_sliding_window_is_refused(tmp_path: Path) -> None:
         engine(folder)
 
 
+def test_what_would_be_computed_sooner_is_computed_alone(tiny_llama: Path, tmp_path: Path) -> None:
+    pieces = asked(5)[1]
+    wanted = complete(engine(tiny_llama, folder=tmp_path), [pieces])
+    llm = engine(tiny_llama, folder=tmp_path, load="measured")
+    llm.engine.costs.loaded(1, 1000.0)  # a disk of a byte in a thousand seconds
+    assert complete(llm, [pieces]) == wanted
+    assert llm.engine.reuse is not None
+    assert len(llm.engine.reuse.store) == 3
+    check_nothing_is_held(llm)
+
+
+def test_nothing_is_expected_of_prompts_that_are_done(tiny_llama: Path) -> None:
+    llm = engine(tiny_llama)
+    assert llm.engine.reuse is not None
+    expected = llm.engine.reuse.store._expected
+    pieces = asked(5)[1]
+    complete(llm, [pieces])
+    assert not expected
+    request, other = (llm.request(pieces, greedy(4)) for _ in range(2))
+    llm.keep([request, other])
+    assert [len(who) for who in expected.values()] == [2, 2, 2]
+    llm._finished(llm._add(other))
+    assert [len(who) for who in expected.values()] == [1, 1, 1]
+    llm._add(request)
+    llm.close_request(request.id)
+    assert not expected
+    rows = llm.engine.num_rows
+    llm.generate([[1, 2, 3]], SamplingParams(max_tokens=1, prompt_logprobs=0))
+    assert llm.engine.num_rows == rows + 3
+
+
+def test_an_interrupt_while_a_chunk_is_loaded_leaves_nothing_held(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = asked(5)[1]
+    wanted = complete(engine(tiny_llama, folder=tmp_path), [pieces])
+    llm = engine(tiny_llama, folder=tmp_path)
+    real, calls = ChunkStore.get, []
+
+    def interrupted(self: ChunkStore, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    monkeypatch.setattr(ChunkStore, "get", interrupted)
+    request = llm.request(pieces, greedy(12))
+    llm._add(request)
+    with pytest.raises(KeyboardInterrupt):
+        llm.step()
+    assert llm.engine.reuse is not None
+    assert llm.engine.reuse.store.held_bytes == 0
+    assert llm._finished(request.id).token_ids == wanted[0]
+    check_nothing_is_held(llm)
+
+
 @pytest.mark.parametrize("name", ["memory_mb", "disk_mb"])
 def test_wrong_sizes_are_named(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
@@ -310,7 +367,7 @@ def test_rows_whose_attention_is_noted_count_as_several(
     pieces = (*asked(5)[1], TokenSegment(tuple(range(60, 110))))
     wanted = complete(engine(tiny_llama), [pieces])
     llm, steps = engine(tiny_llama), []
-    llm._keep(pieces)
+    llm.admit(pieces, prefetch=True)
     llm.engine.queues.budget = StepBudget(token_budget)
     real = llm.engine.runner.run
 

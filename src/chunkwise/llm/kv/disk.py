@@ -205,8 +205,7 @@ class DiskTier:
             return None
         if self.with_statistics and segment.statistics is None:
             return None
-        with contextlib.suppress(OSError):  # a folder that can only be read
-            os.utime(path)  # used now
+        self.touch(content_id)
         return segment
 
     def save(self, content_id: str, segment: Segment) -> bool:
@@ -252,9 +251,14 @@ class DiskTier:
         if not self.ttl_s:
             return path.exists()
         try:
-            return not self._is_old(path, path.stat(), pinned(self.root))
+            return not self._is_old(path.stat()) or path.stem in pinned(self.root)
         except FileNotFoundError:
             return False
+
+    def touch(self, content_id: str) -> None:
+        """Note that a chunk was used now."""
+        with contextlib.suppress(OSError):  # not there, or a folder that can only be read
+            os.utime(self._path(content_id))
 
     def as_stored(self, segment: Segment) -> Segment:
         """A segment as `load` gives it once it was saved: another one with int8."""
@@ -280,15 +284,14 @@ class DiskTier:
         stay = pinned(self.root)
         self._used = sum(status.st_size for _, status in files)
         for path, status in files:
-            is_over = self._used + size > self.budget_bytes and path.stem not in stay
-            if (is_over or self._is_old(path, status, stay)) and _remove(path):
+            is_over = self._used + size > self.budget_bytes
+            if (is_over or self._is_old(status)) and path.stem not in stay and _remove(path):
                 self._used -= status.st_size
         return self._used + size <= self.budget_bytes
 
-    def _is_old(self, path: Path, status: os.stat_result, stay: set[str]) -> bool:
+    def _is_old(self, status: os.stat_result) -> bool:
         """Whether a file was not used for too long."""
-        is_old = self.ttl_s > 0 and status.st_mtime + self.ttl_s < time.time()
-        return is_old and path.stem not in stay
+        return self.ttl_s > 0 and status.st_mtime + self.ttl_s < time.time()
 
     def _packed(self, content_id: str, segment: Segment) -> tuple[bytes, list[Any]]:
         arrays = [segment.token_ids, *map(_as_bytes, self._numbers(segment))]

@@ -19,6 +19,9 @@ from chunkwise.llm.eviction import EvictionPolicy, Usage
 from chunkwise.llm.kv.disk import DiskTier
 from chunkwise.llm.kv.memory import Segment, TokenIds
 
+_TELL_S = 300.0
+"""How often the file of a chunk that is used in memory is told so, at most."""
+
 _REMEMBERED = 10_000
 """Chunks that were evicted, and those that are expected, of which is known that they were."""
 
@@ -31,6 +34,7 @@ class Entry:
         content_id: What it is.
         segment: Its keys and values; `segment.refs` counts the sequences that hold it.
         used_at: When it was stored or taken last, on the store's clock.
+        told_at: When its file was told so.
         uses: How often it was.
         rank: Of those nobody holds the lowest is evicted first.
     """
@@ -40,6 +44,7 @@ class Entry:
     used_at: float
     uses: int = 0
     rank: float = -math.inf
+    told_at: float = -math.inf
 
 
 class _Loaded(NamedTuple):
@@ -88,11 +93,12 @@ class ChunkStore:
         self.budget_bytes, self.policy, self.costs, self.disk = budget_bytes, policy, costs, disk
         self.ttl_s, self.load, self.clock = ttl_s, load, clock
         self.used_bytes = self.held_bytes = 0
+        self._tell_s = min(_TELL_S, ttl_s / 10) if ttl_s else _TELL_S
         self._entries: dict[str, Entry] = {}
         self._gone: dict[str, tuple[int, float]] = {}  # uses and rank of what was evicted
         self._now = 0.0  # see `Usage`
         self._floor = 0.0  # highest rank that was evicted
-        self._expected: dict[str, None] = {}  # what prompts will ask for
+        self._expected: dict[str, set[str]] = {}  # what will be asked for, and by whom
         self._loads: dict[str, _Loading] = {}
         self._loader: ThreadPoolExecutor | None = None
 
@@ -102,7 +108,6 @@ class ChunkStore:
 
     def get(self, content_id: str, token_ids: TokenIds) -> Segment | None:
         """The segment of a chunk, or None; one with other tokens is none."""
-        self._expected.pop(content_id, None)
         entry = self._entry(content_id)
         if entry is None:
             return self._loaded(content_id, token_ids)
@@ -112,8 +117,10 @@ class ChunkStore:
         return entry.segment
 
     def has(self, content_id: str, token_ids: TokenIds) -> bool:
-        """Whether `get` would most likely find it, without reading a file."""
-        return self.where(content_id, token_ids) != "none"
+        """Whether `get` would most likely find it, without reading a file; what is computed sooner
+        than loaded counts as not there."""
+        where = self.where(content_id, token_ids)
+        return where == "memory" or (where == "disk" and self._is_worth_loading(token_ids))
 
     def where(self, content_id: str, token_ids: TokenIds) -> str:
         """In which tier a chunk is, without reading a file: `memory`, `disk` or `none`."""
@@ -122,11 +129,19 @@ class ChunkStore:
             return "memory" if is_it else "none"
         return "disk" if self.disk is not None and self.disk.has(content_id) else "none"
 
-    def expect(self, content_id: str) -> None:
-        """Let a chunk that a prompt will ask for stay until `get` as far as others can go."""
-        self._expected[content_id] = None
+    def expect(self, content_id: str, who: str) -> None:
+        """Let a chunk that somebody will ask for stay until he says `unexpect`, as far as others
+        can go."""
+        self._expected.setdefault(content_id, set()).add(who)
         if len(self._expected) > _REMEMBERED:
             del self._expected[next(iter(self._expected))]
+
+    def unexpect(self, content_id: str, who: str) -> None:
+        """Undo `expect`; of somebody who did not, nothing."""
+        expecting = self._expected.get(content_id, set())
+        expecting.discard(who)
+        if not expecting:
+            self._expected.pop(content_id, None)
 
     def prefetch(self, content_id: str, token_ids: TokenIds) -> None:
         """Begin to load a chunk that is on disk and worth it; `get` waits for it."""
@@ -150,6 +165,8 @@ class ChunkStore:
         """
         assert not segment.refs, "held by somebody"
         if self.disk is not None:
+            if self.disk.has(content_id):  # it was computed instead of loaded
+                self._refuse(segment.token_ids)
             self.disk.save(content_id, segment)
             segment = self.disk.as_stored(segment)  # the same wherever it is read
         return self._keep(content_id, segment)
@@ -193,12 +210,16 @@ class ChunkStore:
         saved, size = self.saved_ms(entry), entry.segment.nbytes
         usage = Usage(self._now, entry.uses, saved, size, entry.rank, self._floor)
         entry.rank = self.policy.rank(usage)
+        if self.disk is not None and entry.used_at >= entry.told_at + self._tell_s:
+            entry.told_at = entry.used_at
+            self.disk.touch(entry.content_id)
 
     def saved_ms(self, entry: Entry) -> float:
         """Predicted time of getting a chunk back if it were not in memory."""
+        computing = self.costs.compute_ms(entry.segment.capacity)
         if self.disk is not None and self.disk.has(entry.content_id):
-            return self.costs.load_ms(entry.segment.nbytes)
-        return self.costs.compute_ms(entry.segment.capacity)
+            return min(self.costs.load_ms(entry.segment.nbytes), computing)
+        return computing
 
     def _loaded(self, content_id: str, token_ids: TokenIds) -> Segment | None:
         """The segment of a chunk from disk, in memory from now on."""
@@ -208,6 +229,8 @@ class ChunkStore:
             is_it = entry is not None and entry.segment.token_ids.tobytes() == token_ids.tobytes()
             return entry.segment if entry is not None and is_it else None
         if not self._is_to_load(content_id, token_ids, self._size(token_ids)):
+            if self.where(content_id, token_ids) == "disk":
+                self._refuse(token_ids)
             return None
         assert self.disk is not None, "it is there"
         found = _load(self.disk, content_id, token_ids)
@@ -222,7 +245,16 @@ class ChunkStore:
             return False
         if not self.disk.has(content_id):
             return False
-        return self.load == "always" or self.costs.is_worth_loading(len(token_ids), size)
+        return self._is_worth_loading(token_ids)
+
+    def _refuse(self, token_ids: TokenIds) -> None:
+        if not self._is_worth_loading(token_ids):
+            self.costs.refused()
+
+    def _is_worth_loading(self, token_ids: TokenIds) -> bool:
+        if self.load == "always":
+            return True
+        return self.costs.is_worth_loading(len(token_ids), self._size(token_ids))
 
     def _collect(self) -> None:
         """Keep what was loaded meanwhile."""
