@@ -316,3 +316,17 @@ def test_prompts_with_more_chunks_than_the_store_has_room_for(tiny_llama: Path) 
     assert {output.finish_reason for output in found.values()} == {"length"}
     assert any(output.usage.get("reused_tokens") for output in found.values())
     check_nothing_is_left(llm)
+
+
+def test_a_job_lifts_no_limit_of_others(tiny_llama: Path) -> None:
+    llm = engine(tiny_llama, tokens=4096, max_sequences=2)
+    rng = random.Random(3)
+    for number in range(12):
+        request = llm.request(llm.segments(some(rng, 10)), greedy(4), number % 2)
+        request.is_planned = bool(number % 2)
+        llm._add(request)
+    most = 0
+    while llm.step():
+        running = llm.engine.queues.running
+        most = max(most, sum(not one.request.is_planned for one in running))
+    assert most == 2

@@ -105,6 +105,30 @@ def test_a_model_reads_on_while_nobody_asks(corpus: chunkwise.Corpus, tmp_path: 
         assert again.warm().computed == 0, "they are in memory"
 
 
+def test_chunks_that_memory_does_not_hold_together_are_read_one_after_the_other(
+    corpus: chunkwise.Corpus, tmp_path: Path
+) -> None:
+    options = {"model": corpus.settings.model, "reuse": "none", "reuse_agreement": 0.0}
+    options |= {"kernels": "reference", "dtype": "float32", "chunk_memory_mb": 1}
+    (tmp_path / "more.txt").write_text("".join(f"Pump {i} is new.\n\n" for i in range(8)))
+    with chunkwise.open(tmp_path / "corpus", **BASE, **options, size=5) as again:
+        again.add(tmp_path / "more.txt")
+        llm = again.parts.model
+        assert isinstance(llm, LLM)
+        assert llm.engine.reuse is not None
+        token = llm.engine.pool.shape.bytes_per_token
+        llm.engine.reuse.store.budget_bytes = 90 * token
+        total = again.stats().chunks
+        found = again.warm()
+        assert (found.computed, found.left) == (total, 0)
+        llm.engine.reuse.store.budget_bytes = token
+        for path in (tmp_path / "corpus").rglob("*.kv"):
+            path.unlink()
+        llm.engine.reuse.store._entries.clear()
+        found = again.warm()
+        assert (found.computed, found.left) == (0, total)
+
+
 def test_what_goes_wrong_while_nobody_asks_is_said(corpus: chunkwise.Corpus) -> None:
     def broken() -> Iterator[Any]:
         yield from ()
