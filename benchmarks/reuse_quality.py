@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -77,11 +78,17 @@ def draw(questions: int) -> list[Asked]:
     return found
 
 
-def ask(folder: Path, asked: Sequence[Asked], policy: Any) -> Answered:
+def ask(folder: Path, asked: Sequence[Asked], policy: Any, disk_dtype: str = "same") -> Answered:
     """Answers of one engine; empty `policy`: full prefill."""
-    reuse = ReuseSettings(policy, asked[0].prompt) if policy else None
-    llm = LLM(folder, dtype="float32", kv_budget_mb=512, reuse=reuse)
-    if policy:
+    with tempfile.TemporaryDirectory() as kept:
+        place = {} if disk_dtype == "same" else {"folder": kept, "disk_dtype": disk_dtype}
+        reuse = ReuseSettings(policy, asked[0].prompt, **place) if policy else None
+        return answers(LLM(folder, dtype="float32", kv_budget_mb=512, reuse=reuse), asked)
+
+
+def answers(llm: LLM, asked: Sequence[Asked]) -> Answered:
+    """What an engine says, once it has read all chunks where it reuses them."""
+    if llm.engine.reuse is not None:
         llm.admit([s for one in asked for s in llm.segments(one.prompt) if s.content_id])
     greedy = SamplingParams(max_tokens=24, temperature=0.0)
     requests = [llm.request(llm.segments(one.prompt), greedy) for one in asked]
@@ -96,6 +103,9 @@ def ask(folder: Path, asked: Sequence[Asked], policy: Any) -> Answered:
     return Answered([output.text.strip() for output in outputs], firsts, afresh, seconds)
 
 
+INT8 = ", int8"  # chunks kept as whole numbers
+
+
 def policies_of(ratios: Sequence[float], chunk_tokens: float) -> Iterator[tuple[str, float, Any]]:
     """Name, share of tokens and spec of all that is measured."""
     yield "none", 0.0, "none"
@@ -108,6 +118,7 @@ def policies_of(ratios: Sequence[float], chunk_tokens: float) -> Iterator[tuple[
         shares = [min(2 * ratio, 1.0), min(1.5 * ratio, 1.0), ratio]
         yield "cacheblend, gradual", ratio, {"name": "cacheblend", "ratios": shares}
         yield "combined, scaled", ratio, {"name": "combined", "ratio": ratio, "unseen": "share"}
+        yield f"combined{INT8}", ratio, {"name": "combined", "ratio": ratio}
         yield "cache_craft", ratio, {"name": "cache_craft", "alpha": ratio, "gap": 0}
     yield "all", 1.0, "all"
 
@@ -138,7 +149,7 @@ def main() -> None:
     print(by_task(asked, full), flush=True)
     rows = []
     for name, ratio, spec in policies_of(given.ratios, size):
-        found = ask(model, asked, spec)
+        found = ask(model, asked, spec, "int8" if name.endswith(INT8) else "same")
         if name == "all":
             assert found.texts == full.texts, "everything computed afresh is not full prefill"
         rows.append({"policy": name, "ratio": round(ratio, 3), **measured(asked, full, found)})
