@@ -143,7 +143,7 @@ class Settings:
         room="reuse",
     )
     reuse_agreement: float = _setting(
-        0.95,
+        0.99,
         "Share of the answers of a self-test that must be those of full prefill, or a local model "
         "computes prompts in full; 0: not tested.",
     )

@@ -47,7 +47,7 @@ def test_a_model_that_fails_its_test_reads_all_anew(folder: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert ("Testing once" in done.stderr) == is_new
         assert "Chunks are not reused" in done.stderr
-        assert "`reuse_agreement` asks for 0.95" in done.stderr
+        assert "`reuse_agreement` asks for 0.99" in done.stderr
         answer = json.loads(done.stdout)
         assert "reused_tokens" not in answer["usage"]
         assert "prompt" not in answer["fidelity"]
