@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from chunkwise.errors import ConfigError
-from chunkwise.rag.selection.duplicates import fold_duplicates
+from chunkwise.rag.selection.duplicates import check_containment, fold_duplicates
 from chunkwise.types import Budget, Hit, Query
 
 __all__ = ["CostAwareSelector"]
@@ -52,10 +52,7 @@ class CostAwareSelector:
             raise ConfigError(f"`budget_ms` must be at least 0, got {self.budget_ms!r}.")
         if self.order not in get_args(_Order):
             raise ConfigError(f"`order` must be relevance or reuse, got {self.order!r}.")
-        if self.min_containment is not None and not 0 < self.min_containment <= 1:
-            raise ConfigError(
-                f"`min_containment` must be in (0, 1] or None, got {self.min_containment!r}."
-            )
+        check_containment(self.min_containment)
 
     def select(self, query: Query, hits: Sequence[Hit], budget: Budget) -> list[Hit]:
         """See `Selector.select`."""

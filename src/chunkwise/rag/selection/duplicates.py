@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from chunkwise.errors import ConfigError
 from chunkwise.types import Hit
 
 SHINGLE_WORDS = 5
@@ -25,6 +26,16 @@ _NEGATIONS = (
     "no not never none neither nor without cannot t except unless nicht kein keine keinen nie "
     "ohne pas non jamais sans sin nunca ni não sem nem senza mai 不 没 無 无 未 非"
 )
+
+
+def check_containment(min_containment: float | None) -> None:
+    """Check the selectors' option of that name; None folds nothing.
+
+    Raises:
+        ConfigError: It is no share.
+    """
+    if min_containment is not None and not 0 < min_containment <= 1:
+        raise ConfigError(f"`min_containment` must be in (0, 1] or None, got {min_containment!r}.")
 
 
 def fold_duplicates(hits: Sequence[Hit], *, min_containment: float = 0.9) -> list[Hit]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from chunkwise.errors import ConfigError
 from chunkwise.rag.selection.base import within_budget
-from chunkwise.rag.selection.duplicates import fold_duplicates
+from chunkwise.rag.selection.duplicates import check_containment, fold_duplicates
 from chunkwise.types import Budget, Hit, Query
 
 __all__ = ["MMRSelector"]
@@ -44,10 +44,7 @@ class MMRSelector:
     def __post_init__(self) -> None:
         if not 0 <= self.diversity <= 1:
             raise ConfigError(f"`diversity` must be in [0, 1], got {self.diversity!r}.")
-        if self.min_containment is not None and not 0 < self.min_containment <= 1:
-            raise ConfigError(
-                f"`min_containment` must be in (0, 1] or None, got {self.min_containment!r}."
-            )
+        check_containment(self.min_containment)
 
     def select(self, query: Query, hits: Sequence[Hit], budget: Budget) -> list[Hit]:
         """See `Selector.select`; the order is that of choice."""
