@@ -58,7 +58,7 @@ def test_a_stop_saves_and_ends_between_steps() -> None:
 class PacedTask(LineTask):
     """Halves what the plan says from step 3 on."""
 
-    def rate(self, step: int, planned: float) -> float:
+    def rate(self, step: int, steps: int, planned: float) -> float:
         return planned / 2 if step >= 3 else planned
 
 

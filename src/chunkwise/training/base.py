@@ -143,11 +143,12 @@ class Task(Protocol[B]):
 class Paced(Protocol):
     """A task that says the learning rate of each step itself."""
 
-    def rate(self, step: int, planned: float) -> float:
+    def rate(self, step: int, steps: int, planned: float) -> float:
         """The learning rate of a step; asked before its batches.
 
         Args:
             step: The step.
+            steps: Steps of the plan.
             planned: What the plan says.
         """
         ...

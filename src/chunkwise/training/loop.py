@@ -178,7 +178,9 @@ class Loop:
 
     def _rate(self) -> float:
         planned = learning_rate(self.plan, self.done)
-        return self.task.rate(self.done, planned) if isinstance(self.task, Paced) else planned
+        if not isinstance(self.task, Paced):
+            return planned
+        return self.task.rate(self.done, self.plan.steps, planned)
 
     def _gradients(self, step: int | None = None) -> tuple[dict[str, float], int]:
         """Add the gradients of a step's batches up; its losses and tokens."""

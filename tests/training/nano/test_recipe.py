@@ -70,7 +70,7 @@ def test_the_learning_rate_is_that_of_the_stage(data: Path, tmp_path: Path) -> N
 
 
 def test_the_learning_rate_falls_evenly_in_the_last_stage(data: Path, tmp_path: Path) -> None:
-    train(tmp_path, data, start="real", steps=20, rewarm=1, evaluate_every=20)
+    train(tmp_path, data, start="reused", steps=20, rewarm=1, evaluate_every=20)
     rates = [row["lr"] for row in rows(tmp_path) if "lr" in row]
     peak = stages.STAGES[-1].pace * 1e-2
     assert rates[3:] == pytest.approx([peak * (1 - step / 20) for step in range(3, 20)])
@@ -80,7 +80,7 @@ def test_accuracy_is_logged_by_stage_and_kind(unbroken: Path) -> None:
     figures = [row["figures"] for row in rows(unbroken) if row.get("figures")]
     assert all("stage" in each for each in figures)
     assert "test/bridge" in figures[-1]
-    assert {"two_passage", "two_passage_separate", "drop", "verbatim"} <= set(figures[-1])
+    assert {"two_passage", "two_passage_separate", "drop", "reused", "verbatim"} <= set(figures[-1])
     card = json.loads((unbroken / "model" / "card.json").read_text())
     assert card["data"][0]["licence"]
     assert card["is_releasable"]
@@ -107,7 +107,7 @@ def test_a_draft_takes_the_tokenizer_of_its_model(
 
 
 def test_training_goes_on_from_a_model(unbroken: Path, data: Path, tmp_path: Path) -> None:
-    train(tmp_path, data, weights=str(unbroken / "model"), steps=1, start="real", lr=1e-9)
+    train(tmp_path, data, weights=str(unbroken / "model"), steps=1, start="reused", lr=1e-9)
     first, second = (
         load_file(str(each / "model" / "model.safetensors")) for each in (unbroken, tmp_path)
     )
@@ -125,7 +125,14 @@ def test_data_without_text_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"size": "large"}, {"narrow": 2}, {"start": "three hops"}, {"vocabulary": 10}, {"steps": 0}],
+    [
+        {"size": "large"},
+        {"narrow": 2},
+        {"start": "three hops"},
+        {"vocabulary": 10},
+        {"steps": 0},
+        {"workers": -1},
+    ],
 )
 def test_options_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):

@@ -10,7 +10,7 @@ import torch
 from chunkwise.training.nano.network import Llama
 from chunkwise.training.nano.prompts import Prompts, Row, document_names
 from chunkwise.training.nano.questions import Context, Names, compose, kinds
-from chunkwise.training.nano.sight import Table, sight
+from chunkwise.training.nano.sight import Table, flags, sight
 from chunkwise.training.nano.start import start
 from chunkwise.training.nano.task import SHAPES
 
@@ -70,7 +70,7 @@ def test_hidden_passages_are_hidden_from_their_branch_only(rows: list[Row]) -> N
     row = rows[0]
     table = Table.of([row])
     hidden = [[frozenset({0}), *[frozenset()] * (len(row.questions) - 1)]]
-    seen, full = sight(table, hidden=hidden)[0, 0], sight(table)[0, 0]
+    seen, full = sight(table, hidden=flags(hidden, max(row.passage)))[0, 0], sight(table)[0, 0]
     mine = torch.tensor([branch == 1 for branch in row.branch])
     first = torch.tensor([passage == 1 for passage in row.passage])
     assert not seen[mine][:, first].any()

@@ -56,17 +56,14 @@ class Corpus:
         self.held_out = held[:_HELD_OUT]
         """Pieces of one length that are never trained on."""
 
-    def draw(self, chance: random.Random, tokens: int) -> list[list[int]]:
+    def draw(self, chance: random.Random, tokens: int) -> Pieces:
         """Pieces of one length, of `tokens` tokens in all."""
         length = chance.choice(self._lengths)
         having = [i for i, each in enumerate(self._train) if length in each]
         weights = [self._weights[i] for i in having]
         picked = chance.choices(having, weights=weights, k=max(1, tokens // (length - 1)))
-        found = []
-        for i in picked:
-            pieces = self._train[i][length]
-            found.append(pieces[chance.randrange(len(pieces))].tolist())
-        return found
+        held = [self._train[i][length] for i in picked]
+        return np.stack([pieces[chance.randrange(len(pieces))] for pieces in held])
 
 
 def _cut(tokenizer: Tokenizer, document: str, chance: random.Random) -> Iterator[list[int]]:

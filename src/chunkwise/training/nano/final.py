@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from chunkwise.training.nano import measure, real, stages
+from chunkwise.training.nano import measure, real, repair, stages
+from chunkwise.training.nano.drawing import as_example
 from chunkwise.training.nano.measure import Verdict, accuracy, answer_loss, judge, two_passage
 from chunkwise.training.nano.network import Llama
 from chunkwise.training.nano.prompts import NONE, Prompts, Row, document_names
@@ -16,6 +17,8 @@ from chunkwise.training.nano.prompts import NONE, Prompts, Row, document_names
 _QUESTIONS = 3000
 _LISTS = 60
 _CASES = 150
+RATIO = 0.15
+"""Share of the chunks' tokens computed afresh where chunks are reused."""
 _LEAST = 1e-6  # nats: nothing is divided by 0
 TWO_PASSAGES = stages.Mix({"bridge": 3.0, "coreference": 2.0}, (3, 4))
 """Two passages that must be read together, among others of the same form."""
@@ -39,6 +42,20 @@ class Tools(NamedTuple):
             is_separate=is_separate,
         )
 
+    def judged_reused(
+        self, rows: Sequence[Row], chance: random.Random, *, ratio: float
+    ) -> list[Verdict]:
+        """Verdicts on all questions of the rows, their chunks computed alone behind an anchor.
+
+        Args:
+            rows: Contexts with their questions.
+            chance: Draws the anchors.
+            ratio: Share of the chunks' tokens computed afresh.
+        """
+        most = max(len(row.questions) for row in rows)
+        examples = [as_example(self.prompts, r, chance, most=most, ratio=ratio) for r in rows]
+        return repair.judge(self.model, examples, dtype=self.dtype, batch_tokens=self.batch_tokens)
+
     def loss(self, rows: Sequence[Row], *, is_separate: bool = False) -> float:
         """Mean loss over the targets of the rows."""
         return answer_loss(
@@ -58,6 +75,7 @@ def figures(
     `test/KIND`: exact match by kind on generated contexts of all kinds. `two_passage` and
     `two_passage_separate`: on contexts of the kinds that must be read together, with full
     attention and with the passages attended to separately; `drop` is the difference in points.
+    `reused`: the same over reused chunks, a share of `RATIO` of their tokens computed afresh.
     `verbatim`: surprisal of a list said again over that of the list when first read; `real/SET`:
     exact match on questions people wrote. `text_loss`: nats a token of held-out text.
 
@@ -85,6 +103,8 @@ def reuse_figures(tools: Tools, seed: int) -> dict[str, float]:
     found |= {f"full/{k}": v for k, v in accuracy(full).items()}
     found["two_passage"], found["two_passage_separate"] = two_passage(full), two_passage(apart)
     found["drop"] = round(100 * (two_passage(full) - two_passage(apart)), 1)
+    over = tools.judged_reused(rows, random.Random(f"anchors/{seed}"), ratio=RATIO)
+    found["reused"] = two_passage(over)
     return found
 
 

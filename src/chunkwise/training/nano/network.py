@@ -6,7 +6,9 @@ Differs: q, k, v and gate, up are one matrix each while training, and are cut ap
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +44,38 @@ class Shape:
         return self.hidden_size // self.num_heads
 
 
+class Past(NamedTuple):
+    """What a layer computed before: `(rows, kv_heads, tokens, head_dim)` each.
+
+    Attributes:
+        k: Keys, rotated.
+        v: Values.
+    """
+
+    k: Tensor
+    v: Tensor
+
+
+class Heads(NamedTuple):
+    """What a layer attends with, `(rows, heads, tokens, head_dim)` each.
+
+    Attributes:
+        q: Queries, rotated.
+        k: Keys, rotated, those computed before in front.
+        v: Values, likewise.
+        raw: The rows' own keys, not rotated.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    raw: Tensor
+
+
+Tap = Callable[[Heads], None]
+"""Called in each layer."""
+
+
 class Llama(nn.Module):
     """A decoder over padded rows whose sight is given by a mask.
 
@@ -59,19 +93,29 @@ class Llama(nn.Module):
         self._cos: Tensor | None = None
         self._sin: Tensor | None = None
 
-    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        *,
+        past: Sequence[Past] = (),
+        tap: Tap | None = None,
+    ) -> Tensor:
         """Hidden states after the last norm: `(rows, tokens, hidden_size)`.
 
         Args:
             ids: `(rows, tokens)`.
             positions: Of each token, same shape.
-            mask: What each token sees, `(rows, 1, tokens, tokens)`, True for seen; None: all
-                tokens before it, and itself.
+            mask: What each token sees, `(rows, 1, tokens, past + tokens)`, True for seen; None:
+                all tokens before it, and itself.
+            past: Of each layer, what was computed before, for a mask to show.
+            tap: Called in each layer.
         """
         x = self.words(ids)
-        cos, sin = self._rotation(positions, x)
-        for layer in self.layers:
-            x = layer(x, cos, sin, mask)
+        cos, sin = self.rotation(positions, x)
+        for number, layer in enumerate(self.layers):
+            x = layer(x, cos, sin, mask, past[number] if past else None, tap)
         hidden: Tensor = self.norm(x)
         return hidden
 
@@ -79,7 +123,7 @@ class Llama(nn.Module):
         """Scores of the next token, `(..., vocab_size)`."""
         return F.linear(hidden, self.words.weight)
 
-    def _rotation(self, positions: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    def rotation(self, positions: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines, `(rows, 1, tokens, head_dim)`, from a table that is kept."""
         if self._cos is None or self._sin is None or self._cos.device != like.device:
             dim = self.shape.head_dim
@@ -116,17 +160,37 @@ class _Layer(nn.Module):
         self.gate_up = nn.Linear(hidden, 2 * shape.intermediate_size, bias=False)
         self.down = nn.Linear(shape.intermediate_size, hidden, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self._attention(self.attention_norm(x), cos, sin, mask)
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        past: Past | None,
+        tap: Tap | None,
+    ) -> Tensor:
+        x = x + self._attention(self.attention_norm(x), cos, sin, mask, past, tap)
         gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
         added: Tensor = self.down(F.silu(gate) * up)
         return x + added
 
-    def _attention(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+    def _attention(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        past: Past | None,
+        tap: Tap | None,
+    ) -> Tensor:
         rows, tokens, _ = x.shape
         heads = self.qkv(x).view(rows, tokens, -1, self.head).transpose(1, 2)
-        q, k, v = heads.split(self.counts, dim=1)  # (rows, heads, tokens, head_dim)
-        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
+        q, raw, v = heads.split(self.counts, dim=1)  # (rows, heads, tokens, head_dim)
+        q, k = rotate(q, cos, sin), rotate(raw, cos, sin)
+        if past is not None:
+            k, v = torch.cat([past.k, k], 2), torch.cat([past.v, v], 2)
+        if tap is not None:
+            tap(Heads(q, k, v, raw))
         shared = self.counts[0] // self.counts[1]
         if shared > 1:
             k, v = k.repeat_interleave(shared, 1), v.repeat_interleave(shared, 1)
@@ -145,6 +209,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return found
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Queries or keys turned to their positions."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin

@@ -31,6 +31,7 @@ class Row:
         passage: 0 outside of passages, then the number of the passage from 1.
         targets: What follows, inside of answers; `NONE` elsewhere.
         questions: The questions, by branch.
+        chunk: As `passage`, 0 also in labels and ends of passages.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -39,14 +40,18 @@ class Row:
     passage: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     questions: tuple[Question, ...] = ()
+    chunk: list[int] = field(default_factory=list)
 
-    def add(self, ids: Sequence[int], start: int, *, branch: int = 0, passage: int = 0) -> int:
+    def add(
+        self, ids: Sequence[int], start: int, *, branch: int = 0, passage: int = 0, chunk: int = 0
+    ) -> int:
         """Tokens from position `start` on; the position behind them."""
         self.ids += ids
         self.positions += range(start, start + len(ids))
         self.branch += [branch] * len(ids)
         self.passage += [passage] * len(ids)
         self.targets += [NONE] * len(ids)
+        self.chunk += [chunk] * len(ids)
         return start + len(ids)
 
 
@@ -73,17 +78,26 @@ class Prompts:
             documents: The document that each passage is from, for its label.
         """
         row = Row(questions=context.questions)
-        row.add([*self._begin, *self._frame(SYSTEM), *self._user], 0)
+        row.add(self._start(), 0)
         for number, (text, document) in enumerate(
             zip(context.passages, documents, strict=True), start=1
         ):
             before, _, behind = passage_segments(number, text_hit(text, document))
-            ids = self._frame(before.text) + self.tokenizer.encode(text) + self._frame(behind.text)
-            row.add(ids, len(row.ids), passage=number)
+            row.add(self._frame(before.text), len(row.ids), passage=number)
+            row.add(self.tokenizer.encode(text), len(row.ids), passage=number, chunk=number)
+            row.add(self._frame(behind.text), len(row.ids), passage=number)
         end = len(row.ids)
         for branch, question in enumerate(context.questions, start=1):
             self._ask(row, question, end, branch)
         return row
+
+    def anchor(self, document: str) -> list[int]:
+        """What stands before the first chunk of a prompt whose first passage is of a document."""
+        before, _, _ = passage_segments(1, text_hit("", document))
+        return [*self._start(), *self._frame(before.text)]
+
+    def _start(self) -> list[int]:
+        return [*self._begin, *self._frame(SYSTEM), *self._user]
 
     def _ask(self, row: Row, question: Question, start: int, branch: int) -> None:
         asked = self.tokenizer.encode(f"Question: {question.text}") + self._assistant

@@ -45,6 +45,8 @@ class NanoRecipe:
         save_every: Steps between checkpoints.
         evaluate_every: Steps between measurements, after which a stage may end.
         questions: Questions of a measurement along the way.
+        workers: Processes that draw batches ahead, for a device that computes them faster than
+            they are drawn; 0: they are drawn in between. The batches are the same.
     """
 
     size: Size = "nano"
@@ -64,6 +66,7 @@ class NanoRecipe:
     save_every: int = 400
     evaluate_every: int = 100
     questions: int = 200
+    workers: int = 0
 
     def __post_init__(self) -> None:
         self.plan(None)
@@ -85,6 +88,8 @@ class NanoRecipe:
         for name in ("batch_tokens", "micro_tokens", "evaluate_every", "questions", "rewarm"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)!r}.")
+        if self.workers < 0:
+            raise ConfigError(f"`workers` must be at least 0, got {self.workers!r}.")
 
     def plan(self, steps: int | None) -> Plan:
         """See `Recipe.plan`; the task says the learning rate of each step."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,6 @@ from chunkwise.errors import MissingDependencyError, TrainingDataError
 from chunkwise.training.base import Loss
 from chunkwise.training.nano import real, stages
 from chunkwise.training.nano.history import History, Measured
-from chunkwise.training.nano.questions.names import Split
 from chunkwise.training.nano.recipe import NanoRecipe
 from chunkwise.training.nano.texts import Texts, read_texts, sample
 
@@ -21,12 +21,15 @@ try:
     import torch
     import torch.nn.functional as F
 
-    from chunkwise.training.nano import final, measure, vocabulary
+    from chunkwise.training.nano import final, measure, repair, vocabulary
+    from chunkwise.training.nano.ahead import Ahead
     from chunkwise.training.nano.best import Best
-    from chunkwise.training.nano.corpus import Corpus
+    from chunkwise.training.nano.corpus import Corpus, Pieces
+    from chunkwise.training.nano.drawing import Drawing, QuestionBatch
     from chunkwise.training.nano.export import export, load
     from chunkwise.training.nano.network import Llama, Shape
-    from chunkwise.training.nano.prompts import Prompts, Row, document_names
+    from chunkwise.training.nano.prompts import NONE, Row, document_names
+    from chunkwise.training.nano.reused import ReusedBatch
     from chunkwise.training.nano.sight import Table, sight
     from chunkwise.training.nano.start import start
 except ImportError as exc:
@@ -34,7 +37,7 @@ except ImportError as exc:
         'Training nano needs torch, tokenizers and safetensors: `pip install "chunkwise[train]"`.'
     ) from exc
 
-_VERSION = 2  # raised when the same options and data would give other weights
+_VERSION = 3  # raised when the same options and data would give other weights
 _LIMITS = (
     "Answers in the words of its passages what it was trained to ask of them; it knows "
     "nothing of the world and cannot chat.",
@@ -43,7 +46,6 @@ _LIMITS = (
 )  # what the model cannot do
 _VOCABULARY_CHARS = 8_000_000
 _VOCABULARY_CONTEXTS = 6000
-_MAX_ROW_TOKENS = 1600
 _LEAST_PACE = 0.02  # of the last stage
 SHAPES = {
     "nano": Shape(384, 1024, 6, 6, 2),
@@ -53,19 +55,10 @@ SHAPES = {
 """Shapes by size."""
 
 
-class QuestionBatch(NamedTuple):
-    """Contexts with their questions; `size` counts tokens of answers."""
-
-    rows: Sequence[Row]
-    hidden: Sequence[Sequence[frozenset[int]]]
-    tokens: int
-    size: int
-
-
 class TextBatch(NamedTuple):
     """Pieces of text of one length."""
 
-    pieces: Sequence[Sequence[int]]
+    pieces: Pieces
     tokens: int
     size: int
 
@@ -97,12 +90,13 @@ class NanoTask:
         self._cases, real_sources, hashes = real.read_cases(data)
         self.sources = [each.source for each in texts] + real_sources
         self.tokenizer = _tokenizer(recipe, work, lambda: _vocabulary_texts(texts, seed))
-        self._prompts = Prompts(vocabulary.wrapped(self.tokenizer))
-        self._corpus = Corpus(texts, self._prompts.tokenizer)
-        self._others = [case.passages[0] for case in self._cases if case.split == "train"]
-        self._real = [case for case in self._cases if case.split == "train" and self._may(case)]
-        self.model = self._first_model(seed)
         self._stages = stages.STAGES[stages.stage_names().index(recipe.start) :]
+        trained = [case for case in self._cases if case.split == "train"]
+        self._drawing = Drawing(recipe, seed, self.tokenizer, trained, self._stages)
+        self._ahead = Ahead(self._drawing, recipe.workers)
+        self._prompts = self._drawing.prompts
+        self._corpus = Corpus(texts, self._prompts.tokenizer)
+        self.model = self._first_model(seed)
         self._history = History(work / "stages.json", self._stages, recipe.steps)
         self._best = Best(work)
         self._step = max((row.step for row in self._history.rows), default=1) - 1
@@ -122,61 +116,86 @@ class NanoTask:
         start(model, seed, with_circuits=self.recipe.circuits)
         return model
 
-    def batches(self, step: int) -> list[QuestionBatch | TextBatch]:
+    def batches(self, step: int) -> Sequence[QuestionBatch | ReusedBatch | TextBatch]:
         """See `Task.batches`: a function of seed, step, and what was measured up to the step."""
         self._history.forget_after(step)
         if step and step % self.recipe.evaluate_every == 0 and not self._history.has(step):
             self._measure(step)  # a run that goes on from just before it was measured
         self._step = step
-        stage = self._stages[self._history.place(step).stage]
-        chance = self._chance("step", step)
-        drawn = chance.random()
-        if drawn < stage.text or stage.mix is None:
-            pieces = self._corpus.draw(chance, self.recipe.batch_tokens)
-            tokens = sum(len(piece) - 1 for piece in pieces)
+        stage = self._history.place(step).stage
+        kind = self._drawing.kind(step, stage)
+        if kind.is_text:
+            pieces = self._corpus.draw(kind.chance, self.recipe.batch_tokens)
+            tokens = pieces.size - len(pieces)
             return [TextBatch(pieces, tokens, tokens)]
-        is_real = drawn < stage.text + stage.real and self._real
-        rows = list(self._real_rows(chance) if is_real else self._rows(stage.mix, chance, "train"))
-        some = measure.in_batches(self._filling(rows), self.recipe.micro_tokens)
-        return [self._batch(each, chance) for each in some]
+        return self._ahead.get(step, stage, self._known(step), self._stage)
 
-    def loss(self, batch: QuestionBatch | TextBatch) -> Loss:
+    def loss(self, batch: QuestionBatch | ReusedBatch | TextBatch) -> Loss:
         """See `Task.loss`: of answers only, or of every token of plain text."""
         if isinstance(batch, TextBatch):
-            ids = torch.tensor(batch.pieces, device=self._device)
+            ids = torch.from_numpy(batch.pieces).to(self._device).long()
             total = measure.next_token_loss(self.model, ids)
             return Loss(total, {"text": float(total.detach())})
-        table = Table.of(batch.rows, self._device)
+        if isinstance(batch, ReusedBatch):
+            answered = repair.answering(self.model, batch)
+            return self._answer_loss(*answered, name="reused")
+        table = Table(*torch.from_numpy(batch.table).to(self._device).long())
         hidden = self.model(table.ids, table.positions, sight(table, hidden=batch.hidden))
-        asked = table.targets >= 0
-        logits = self.model.logits(hidden[asked]).float()
-        answer = F.cross_entropy(logits, table.targets[asked])
-        parts = {"answer": float(answer.detach())}
+        inner = (table.branch[:, :-1] > 0) & (table.branch[:, :-1] == table.branch[:, 1:])
+        following = table.ids[:, 1:].masked_fill(~inner | (table.targets[:, :-1] >= 0), NONE)
+        following = F.pad(following, (0, 1), value=NONE)
+        return self._answer_loss(hidden, table.targets, following, name="answer")
+
+    def _answer_loss(
+        self, hidden: torch.Tensor, targets: torch.Tensor, following: torch.Tensor, name: str
+    ) -> Loss:
+        """Of answers, and by a weight of the questions' own tokens.
+
+        Args:
+            hidden: `(rows, tokens, hidden_size)`.
+            targets: Of each token, inside of answers.
+            following: Next token of each, inside of questions.
+            name: Of the first part in the log.
+        """
+        answer = self._cross_entropy(hidden, targets)
+        parts = {name: float(answer.detach())}
         if not self.recipe.question_weight:
             return Loss(answer, parts)
-        inner = (table.branch[:, :-1] > 0) & (table.branch[:, :-1] == table.branch[:, 1:])
-        inner &= ~asked[:, :-1]
-        logits = self.model.logits(hidden[:, :-1][inner]).float()
-        question = F.cross_entropy(logits, table.ids[:, 1:][inner])
+        question = self._cross_entropy(hidden, following)
         parts["question"] = float(question.detach())
         return Loss(answer + self.recipe.question_weight * question, parts)
 
-    def rate(self, step: int, planned: float) -> float:
+    def _cross_entropy(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        asked = targets >= 0
+        return F.cross_entropy(self.model.logits(hidden[asked]).float(), targets[asked])
+
+    def _stage(self, step: int) -> int:
+        return self._history.place(step).stage
+
+    def _known(self, step: int) -> int:
+        """Up to which step stages are known: in the last one all are, else a measurement may end
+        the stage."""
+        if self._stage(step) == len(self._stages) - 1:
+            return sys.maxsize
+        return (step // self.recipe.evaluate_every + 1) * self.recipe.evaluate_every
+
+    def rate(self, step: int, steps: int, planned: float) -> float:
         """See `Paced.rate`: risen again at each stage, falling to nearly nothing in the last.
 
         Args:
             step: The step.
+            steps: Of the plan.
             planned: What the plan says; not asked, since a stage may end early.
         """
         place = self._history.place(step)
-        is_new = place.stage == 0  # new weights rise slowly, from nothing
-        steps = self.recipe.rewarm * (4 if is_new else 1)
+        is_new = place.stage == 0  # weights and moments are new: a slow rise from nothing
+        rewarm = self.recipe.rewarm * (4 if is_new else 1)
         least = 0.0 if is_new else 0.2
-        risen = least + (1 - least) * min(1.0, (place.since + 1) / steps)
+        risen = least + (1 - least) * min(1.0, (place.since + 1) / rewarm)
         rate = self._stages[place.stage].pace * self.recipe.lr * risen
         if place.stage + 1 < len(self._stages):
             return rate
-        whole = max(self.recipe.steps - (step - place.since), 1)
+        whole = max(steps - (step - place.since), 1)
         return rate * max(1 - place.since / whole, _LEAST_PACE)
 
     def evaluate(self, *, is_final: bool) -> dict[str, float]:
@@ -187,8 +206,8 @@ class NanoTask:
         if not self._history.has(self._step + 1):
             self._measure(self._step + 1)
         self._best.take(self.model, self._history.rows, len(self._stages) - 1)
-        tools = final.Tools(self.model, self._prompts, self._dtype, self.recipe.micro_tokens)
-        found = final.figures(tools, self._cases, self._corpus.held_out, self._seed)
+        self._ahead.close()
+        found = final.figures(self._tools(), self._cases, self._corpus.held_out, self._seed)
         found["stage"] = float(self._history.place(self._step).stage)
         return found
 
@@ -215,16 +234,17 @@ class NanoTask:
         """Accuracy on fresh questions of the stage, kept in the history."""
         number = self._history.place(step).stage
         stage = self._stages[number]
-        chance = self._chance("valid", step)
+        chance = self._drawing.chance("valid", step)
         figures: dict[str, float] = {}
         if stage.mix is not None:
             rows: list[Row] = []
             while sum(len(row.questions) for row in rows) < self.recipe.questions:
-                rows += self._rows(stage.mix, chance, "valid")
-            verdicts = measure.judge(
-                self.model, rows, dtype=self._dtype, batch_tokens=self.recipe.micro_tokens
-            )
-            figures = measure.accuracy(verdicts)
+                rows += self._drawing.rows(stage.mix, chance, "valid")
+            tools = self._tools()
+            figures = measure.accuracy(tools.judged(rows))
+            if stage.reused:
+                verdicts = tools.judged_reused(rows, chance, ratio=final.RATIO)
+                figures["reused"] = measure.two_passage(verdicts)
         elif self._corpus.held_out:
             pieces = self._corpus.held_out[:8]
             figures = {"text_loss": measure.text_loss(self.model, pieces, dtype=self._dtype)}
@@ -234,46 +254,8 @@ class NanoTask:
             self._best.offer(self.model, measured, self._history.rows)
         return measured
 
-    def _rows(self, mix: stages.Mix, chance: random.Random, split: Split) -> Iterator[Row]:
-        """Generated contexts, about as many tokens as a step has."""
-        tokens = 0
-        while tokens < self.recipe.batch_tokens:
-            context = mix.draw(chance, split)
-            row = self._prompts.row(context, document_names(chance, len(context.passages)))
-            tokens += len(row.ids)
-            yield row
-
-    def _real_rows(self, chance: random.Random) -> Iterator[Row]:
-        tokens = 0
-        while tokens < self.recipe.batch_tokens:
-            context = real.draw(self._real, self._others, chance, most=2)
-            row = self._prompts.row(context, document_names(chance, len(context.passages)))
-            if len(row.ids) <= _MAX_ROW_TOKENS:
-                tokens += len(row.ids)
-                yield row
-
-    def _filling(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows without the last if it goes beyond a step's tokens, but one at least."""
-        total = sum(len(row.ids) for row in rows)
-        is_over = total > 1.2 * self.recipe.batch_tokens and len(rows) > 1
-        return list(rows[:-1] if is_over else rows)
-
-    def _batch(self, rows: Sequence[Row], chance: random.Random) -> QuestionBatch:
-        nothing: frozenset[int] = frozenset()
-        hidden = [
-            [q.indirect if chance.random() < self.recipe.narrow else nothing for q in row.questions]
-            for row in rows
-        ]
-        size = sum(target >= 0 for row in rows for target in row.targets)
-        return QuestionBatch(rows, hidden, sum(len(row.ids) for row in rows), size)
-
-    def _may(self, case: real.Case) -> bool:
-        """Whether a case fits in a row, roughly: four characters a token and more."""
-        return sum(map(len, case.passages)) < 3 * _MAX_ROW_TOKENS
-
-    def _chance(self, *key: object) -> random.Random:
-        text = "/".join(map(str, (self._seed, *key)))
-        return random.Random(hashlib.blake2b(text.encode(), digest_size=8).digest())
+    def _tools(self) -> final.Tools:
+        return final.Tools(self.model, self._prompts, self._dtype, self.recipe.micro_tokens)
 
 
 def _tokenizer(recipe: NanoRecipe, work: Path, make_texts: Callable[[], Iterator[str]]) -> str:
@@ -313,5 +295,5 @@ def _vocabulary_texts(texts: Sequence[Texts], seed: int) -> Iterator[str]:
 def _deciding(recipe: NanoRecipe) -> dict[str, Any]:
     """Options that decide the weights."""
     given = dataclasses.asdict(recipe)
-    others = ("save_every", "tokenizer", "weights", "debian")
+    others = ("save_every", "tokenizer", "weights", "debian", "workers")
     return {name: value for name, value in given.items() if name not in others}
