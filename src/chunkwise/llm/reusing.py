@@ -268,7 +268,7 @@ class Reuse:
 
     def begin(self, sequence: Sequence, exact: int) -> Positions | None:
         """Lay out a sequence that holds nothing; positions to compute, or None where no chunk
-        can be reused.
+        can be reused, or reusing them would save no rows.
 
         Args:
             sequence: Its `kv` is a `PatchedKV`.
@@ -281,6 +281,8 @@ class Reuse:
             if not chunks:
                 return None
             state = self._state(sequence, chunks)
+            if _saves_nothing(sequence, state):
+                return None
             sequence.kv.match(sequence.tokens[: state.prefix])
             if before is not None and not before.is_probing and _runs(before) == _runs(state):
                 state.is_probing, state.picked = False, before.picked  # as before a preemption
@@ -404,6 +406,12 @@ class Reuse:
 
 def _runs(state: Reused) -> tuple[Run, ...]:
     return tuple(Run(chunk.position, chunk.end) for chunk in state.chunks)
+
+
+def _saves_nothing(sequence: Sequence, state: Reused) -> bool:
+    """Whether what is computed twice is as long as the chunks that are not."""
+    reused = sum(chunk.segment.capacity for chunk in state.chunks)
+    return state.is_probing and sequence.num_tokens - state.behind >= reused
 
 
 def _num_shared(anchor: TokenIds, token_ids: TokenIds) -> int:

@@ -131,10 +131,24 @@ def test_a_long_question_is_read_whole_before_it_picks(tiny_llama: Path, dense: 
     policy = {"name": "question", "ratio": 0.3}
     llm = engine(tiny_llama, policy)
     for seed in range(4):
-        prompt, pieces = asked(seed, question=(75, 90))
+        prompt, pieces = asked(seed, chunks=12, question=(70, 75))
         logits, _, _ = answered(llm, pieces)
         wanted = dense.answer(prompt, ANCHOR, picked_by(policy, prompt, dense))
         assert (logits - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("policy", [{"name": "combined", "ratio": 0.3}, "none"], ids=str)
+def test_prompts_are_computed_in_full_where_two_passes_save_nothing(
+    policy: Any, tiny_llama: Path, dense: Dense
+) -> None:
+    prompt, pieces = asked(1, question=(75, 90))
+    llm = engine(tiny_llama, policy)
+    logits, _, _ = answered(llm, pieces)
+    full = dense.answer(prompt, ANCHOR, set(range(len(prompt.ids))))
+    is_full = bool((logits - full).abs().max() <= 1e-4 * full.abs().max())
+    assert is_full == (policy != "none"), "that has one pass"
+    output = llm._run_one(llm.request(pieces, greedy(4)))
+    assert ("reused_tokens" in output.usage) != is_full
 
 
 def picked_by(policy: Any, prompt: Prompt, dense: Dense) -> set[int]:
