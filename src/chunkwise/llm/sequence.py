@@ -169,7 +169,7 @@ class Sequence:
 
     def work(self, tokens: int) -> int:
         """What its first pending positions take, in rows of a step."""
-        return math.ceil(self._works(tokens).sum())
+        return math.ceil(float(self._works(tokens).sum()))
 
     def within(self, rows: int) -> int:
         """How many of its pending positions take no more than so many rows; at least one."""
