@@ -29,7 +29,7 @@ from chunkwise.llm.kv.segments import SegmentPool, SequenceKV
 from chunkwise.llm.ordering.base import QueueOrder
 from chunkwise.llm.outputs import Output, TokenLogprob, Update
 from chunkwise.llm.queues import Queues
-from chunkwise.llm.reusing import Reuse, Reused
+from chunkwise.llm.reusing import Reuse
 from chunkwise.llm.runner import Runner, ScoredRows, StepResult
 from chunkwise.llm.sampling import NOT_FINITE, Sampled, Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, Slice, StepBudget
@@ -208,7 +208,7 @@ class Engine:
         for piece in slices:
             if not piece.sequence.is_finished:
                 _mark_computed(piece)
-        for i in result.sampled:
+        for i in result.passed:
             if not slices[i].sequence.is_finished:
                 self._pass(slices[i].sequence)
         for sequence in sequences:
@@ -224,7 +224,7 @@ class Engine:
         rows: list[int] = []
         for row, i in enumerate(result.sampled):
             sequence = slices[i].sequence
-            if sequence.is_finished or _is_passing(sequence):
+            if sequence.is_finished:
                 continue
             if sequence.request.wants_logits and sequence.request.logits is None:
                 sequence.request.logits = result.logits[row].clone()
@@ -360,12 +360,6 @@ class Engine:
             f"The KV budget of {self.pool.budget_bytes / 2**20:.0f} MiB is too small for this "
             f"request at {sequence.num_tokens} tokens, alone. Raise `kv_budget_mb`."
         )
-
-
-def _is_passing(sequence: Sequence) -> bool:
-    """Whether a sequence is computed for something else than a token."""
-    state: Reused | None = sequence.state.get("reuse")
-    return sequence.request.admits is not None or (state is not None and state.is_probing)
 
 
 def _mark_computed(piece: Slice) -> None:

@@ -19,7 +19,7 @@ from chunkwise.llm.kv.patched import Placed
 from chunkwise.llm.models.llama import Decoder, Stream
 from chunkwise.llm.reuse import Evidence
 from chunkwise.llm.reuse.base import highest
-from chunkwise.llm.reusing import Noted, Reused
+from chunkwise.llm.reusing import Noted, Reused, is_probing
 from chunkwise.llm.scheduling.base import Slice
 from chunkwise.llm.sequence import Sequence
 
@@ -170,6 +170,12 @@ def _part(
     return Part(k, v, start, at, rel, limit, torch.from_numpy(hides[None].copy()), none)
 
 
+def asked_layers(num_layers: int) -> int:
+    """First layers whose attention tells where a question looks: two thirds of all. On the small
+    model that comes with the package they tell as much as all, and the first half less."""
+    return -(-2 * num_layers // 3)
+
+
 class Probe:
     """Adds up attention of some rows of one step, layer by layer; a `Tap`: of a question over the
     chunks as they are, and of chunks that are computed alone.
@@ -179,12 +185,19 @@ class Probe:
         ends: One past the last row of each.
         rotary: The engine's angles.
         scale: Factor on the scores.
+        num_layers: Layers of the model.
     """
 
     def __init__(
-        self, slices: Items[Slice], ends: Items[int], rotary: RotaryTable, scale: float
+        self,
+        slices: Items[Slice],
+        ends: Items[int],
+        rotary: RotaryTable,
+        scale: float,
+        num_layers: int,
     ) -> None:
         self.rotary, self.scale = rotary, scale
+        self._asked_layers = asked_layers(num_layers)
         self._seen: list[_Asked | _Alone] = []
         for piece, end in zip(slices, ends, strict=True):
             if _is_probed(piece):
@@ -205,6 +218,8 @@ class Probe:
         """After the rows of a layer were stored."""
         del k, v
         for seen in self._seen:
+            if layer >= self._asked_layers and isinstance(seen, _Asked):
+                continue
             seen.add(seen.weights(layer, q, self.rotary, self.scale))
 
 
@@ -291,9 +306,9 @@ class _Alone(_Rows):
 
 
 def _is_probed(piece: Slice) -> bool:
-    state: Reused | None = piece.sequence.state.get("reuse")
-    if state is None or not state.is_probing:
+    if not is_probing(piece.sequence):
         return False
+    state: Reused = piece.sequence.state["reuse"]
     return int(piece.sequence.pending[piece.tokens - 1]) >= state.question
 
 

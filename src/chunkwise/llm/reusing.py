@@ -34,6 +34,7 @@ from chunkwise.registry import Spec
 _SHARE = 0.15
 _WANTED = 1000
 _QUESTION_TOKENS = 64  # whose attention is noted, at most
+_LABEL_TOKENS = 64  # of a passage's label, at most
 
 Measure = Callable[[TokenIds, tuple[Placed, ...], Evidence], NDArray[np.float32]]
 """Deviations of a prompt's chunks, see `probing.deviations`."""
@@ -45,7 +46,8 @@ class Reused:
 
     Attributes:
         chunks: The reused chunks with their places.
-        prefix: Positions before them that are computed as ever.
+        prefix: Positions before them that are computed as ever; a label behind a cached prefix is
+            none of them, but like what lies between chunks.
         behind: First position behind the last chunk of the prompt, stored or not.
         question: First position whose attention counts: behind the last chunk, and among the last
             tokens of the prompt.
@@ -268,7 +270,7 @@ class Reuse:
 
     def begin(self, sequence: Sequence, exact: int) -> Positions | None:
         """Lay out a sequence that holds nothing; positions to compute, or None where no chunk
-        can be reused.
+        can be reused, or reusing them would save no rows.
 
         Args:
             sequence: Its `kv` is a `PatchedKV`.
@@ -281,7 +283,9 @@ class Reuse:
             if not chunks:
                 return None
             state = self._state(sequence, chunks)
-            sequence.kv.match(sequence.tokens[: state.prefix])
+            if _saves_nothing(sequence, state):
+                return None
+            state.prefix = _prefix_end(state, sequence.kv.match(sequence.tokens[: state.prefix]))
             if before is not None and not before.is_probing and _runs(before) == _runs(state):
                 state.is_probing, state.picked = False, before.picked  # as before a preemption
                 state.saved_ms = before.saved_ms
@@ -402,8 +406,38 @@ class Reuse:
         return np.concatenate([before, fresh])
 
 
+def is_passing(sequence: Sequence) -> bool:
+    """Whether a sequence is computed for something else than a token."""
+    return sequence.request.admits is not None or is_probing(sequence)
+
+
+def is_probing(sequence: Sequence) -> bool:
+    """Whether a sequence is computed to see where its question looks."""
+    state: Reused | None = sequence.state.get("reuse")
+    return state is not None and state.is_probing
+
+
+def is_only_asked(sequence: Sequence) -> bool:
+    """Whether nothing that a sequence has to compute is kept: its question over the chunks as they
+    are, not what stands before them."""
+    return is_probing(sequence) and bool(sequence.pending[0] >= sequence.state["reuse"].behind)
+
+
 def _runs(state: Reused) -> tuple[Run, ...]:
     return tuple(Run(chunk.position, chunk.end) for chunk in state.chunks)
+
+
+def _prefix_end(state: Reused, cached: int) -> int:
+    """Where what is computed as ever ends; a few tokens behind a cached prefix need not be there
+    to see where a question looks."""
+    is_label = state.is_probing and 0 < state.prefix - cached <= _LABEL_TOKENS and cached
+    return cached if is_label else state.prefix
+
+
+def _saves_nothing(sequence: Sequence, state: Reused) -> bool:
+    """Whether what is computed twice is as long as the chunks that are not."""
+    reused = sum(chunk.segment.capacity for chunk in state.chunks)
+    return state.is_probing and sequence.num_tokens - state.behind >= reused
 
 
 def _num_shared(anchor: TokenIds, token_ids: TokenIds) -> int:

@@ -15,7 +15,8 @@ from torch import Tensor
 from chunkwise.llm.kernels.ops import AttentionPlan, Part, RotaryTable, Write
 from chunkwise.llm.kv.segments import Held, Segment
 from chunkwise.llm.models.llama import Decoder
-from chunkwise.llm.probing import Probe
+from chunkwise.llm.probing import Probe, asked_layers
+from chunkwise.llm.reusing import is_only_asked, is_passing
 from chunkwise.llm.scheduling.base import Slice
 from chunkwise.llm.sequence import Sequence
 
@@ -58,11 +59,14 @@ class StepResult(NamedTuple):
     Attributes:
         logits: `(n, vocab)` float32, of the sequences that have nothing pending after it.
         sampled: Which slices these are.
+        passed: Slices of sequences that have nothing pending either, but were computed for
+            something else than a token.
         failed: Slices with a row that is not finite; their KV must not be used.
     """
 
     logits: Tensor
     sampled: list[int]
+    passed: list[int]
     failed: list[int]
 
 
@@ -82,22 +86,37 @@ class Runner:
         """
         batch = pack(slices)
         device = self.rotary.cos.device
-        probe = Probe(slices, batch.ends.tolist(), self.rotary, self.model.scale)
+        model = self.model
+        probe = Probe(
+            slices, batch.ends.tolist(), self.rotary, model.scale, model.config.num_layers
+        )
         hidden = self.model.forward(
-            batch.token_ids.to(device), batch.plan, self.rotary, probe if probe else None
+            batch.token_ids.to(device),
+            batch.plan,
+            self.rotary,
+            probe if probe else None,
+            depth=self._depth(slices),
         )
         probe.done()
         failed = _not_finite(hidden, batch)
-        sampled = [
+        done = [
             i
             for i, piece in enumerate(slices)
             if piece.tokens == len(piece.sequence.pending) and i not in failed
         ]
+        passed = [i for i in done if is_passing(slices[i].sequence)]
+        sampled = [i for i in done if i not in passed]
         for i, piece in enumerate(slices):
             if piece.sequence.request.score_from is not None and i not in failed:
                 self._score(piece, hidden[batch.ends[i] - piece.tokens : batch.ends[i]], score)
         rows = torch.from_numpy(batch.ends[np.array(sampled, dtype=np.int64)] - 1).to(device)
-        return StepResult(self.model.logits(hidden[rows]), sampled, failed)
+        return StepResult(self.model.logits(hidden[rows]), sampled, passed, failed)
+
+    def _depth(self, slices: Items[Slice]) -> int | None:
+        """Layers that the slices need: those that tell where a question looks, or None for all."""
+        if all(is_only_asked(piece.sequence) for piece in slices):
+            return asked_layers(self.model.config.num_layers)
+        return None
 
     def _score(self, piece: Slice, hidden: Tensor, score: Callable[[ScoredRows], None]) -> None:
         """Hand over the logits of the rows of a slice whose next token is to be scored.

@@ -52,21 +52,27 @@ class Dense:
         return cache
 
     def compute(
-        self, ids: list[int], cache: Cache, rows: list[int], unseen: tuple[int, ...] = ()
+        self,
+        ids: list[int],
+        cache: Cache,
+        rows: list[int],
+        unseen: tuple[int, ...] = (),
+        asked: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Compute rows, whose keys and values go into the cache; all others stay. Nobody looks at
         tokens that are `unseen`.
 
         Returns:
             Logits of the rows, and how much each row attends to each token, summed over heads
-            and layers: `(rows, tokens)`.
+            and the `asked` share of the layers: `(rows, tokens)`.
         """
         at, w = torch.tensor(rows), self.weights
         x = w["model.embed_tokens.weight"][torch.tensor(ids)[at]]
         looked = torch.zeros(len(rows), len(ids))
         for layer in range(self.num_layers):
             x, weights = self._layer(layer, x, at, cache[layer], unseen)
-            looked += weights.sum(0)
+            if layer < asked * self.num_layers:
+                looked += weights.sum(0)
         head = w.get("lm_head.weight", w["model.embed_tokens.weight"])
         return self._norm(x, w["model.norm.weight"]) @ head.T, looked
 
@@ -102,14 +108,17 @@ class Dense:
         rows = [i for i in range(len(prompt.ids)) if i not in reused or i in picked]
         return self.compute(prompt.ids, self.stale(prompt, anchor), rows)[0][-1]
 
-    def looks(self, prompt: Prompt, anchor: list[int]) -> Tensor:
+    def looks(self, prompt: Prompt, anchor: list[int], cached: int = 0) -> Tensor:
         """How much the question's last 64 tokens attend to each token, over the chunks as they
-        are and without what lies between them."""
+        are and without what lies between them, in the first two thirds of the layers; also without
+        what lies before them behind a cached prefix."""
         reused = {i for first, end in prompt.chunks for i in range(first, end)}
-        (start, _), (_, end) = prompt.chunks[0], prompt.chunks[-1]
+        end = prompt.chunks[-1][1]
+        start = cached or prompt.chunks[0][0]
         rows = [*range(start), *range(end, len(prompt.ids))]
         between = tuple(i for i in range(start, end) if i not in reused)
-        _, looked = self.compute(prompt.ids, self.stale(prompt, anchor), rows, between)
+        cache = self.stale(prompt, anchor)
+        _, looked = self.compute(prompt.ids, cache, rows, between, asked=2 / 3)
         return looked[start:][-64:].sum(0)
 
     def alone(self, ids: list[int], anchor: list[int]) -> tuple[Tensor, float, float]:

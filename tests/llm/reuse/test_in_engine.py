@@ -364,7 +364,7 @@ def test_wrong_sizes_are_named(name: str) -> None:
 def test_rows_whose_attention_is_noted_count_as_several(
     tiny_llama: Path, token_budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pieces = (*asked(5)[1], TokenSegment(tuple(range(60, 110))))
+    pieces = (*asked(5, chunks=8)[1], TokenSegment(tuple(range(60, 110))))
     wanted = complete(engine(tiny_llama), [pieces])
     llm, steps = engine(tiny_llama), []
     llm.admit(pieces, prefetch=True)

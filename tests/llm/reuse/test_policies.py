@@ -62,6 +62,7 @@ def asked(
     chunks: int = 3,
     question: tuple[int, int] = (3, 9),
     prefix: tuple[int, int] = (0, 4),
+    anchor: list[int] = ANCHOR,
 ) -> tuple[Prompt, tuple[TokenSegment, ...]]:
     """A prompt with chunks between other tokens; the numbers of a content id are its tokens."""
     rng = random.Random(seed)
@@ -69,7 +70,7 @@ def asked(
     def some(low: int, high: int) -> tuple[int, ...]:
         return tuple(rng.randrange(256) for _ in range(rng.randint(low, high)))
 
-    pieces = [TokenSegment((*ANCHOR, *some(*prefix)))]
+    pieces = [TokenSegment((*anchor, *some(*prefix)))]
     for _ in range(chunks):
         ids = some(4, 20)
         pieces += [TokenSegment(ids, repr(ids)), TokenSegment(some(1, 3))]
@@ -82,9 +83,9 @@ def asked(
     return Prompt([i for piece in pieces for i in piece.token_ids], places), tuple(pieces)
 
 
-def engine(folder: Path, policy: Any, **options: Any) -> LLM:
+def engine(folder: Path, policy: Any, anchor: list[int] = ANCHOR, **options: Any) -> LLM:
     more = {"dtype": "float32", "kernels": "reference", "kv_budget_mb": 16, **options}
-    return LLM(folder, reuse=ReuseSettings(policy, ANCHOR), **more)
+    return LLM(folder, reuse=ReuseSettings(policy, anchor), **more)
 
 
 def answered(
@@ -127,14 +128,54 @@ def test_logits_equal_dense_selective_recompute(
         assert (logits - full).abs().max() > 1e-3 * full.abs().max(), "nothing was reused"
 
 
+@pytest.mark.parametrize("layers", [4, 6])
+@pytest.mark.parametrize("label", [0, 5, 80])
+def test_the_first_two_thirds_of_the_layers_are_asked(
+    layers: int, label: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, anchor = {"name": "question", "ratio": 0.3}, list(range(3, 27))  # long enough to match
+    folder = write_fake("tiny-llama", tmp_path, seed=layers, layers=layers, dtype="float32")
+    llm, dense, depths = engine(folder, policy, anchor), Dense(folder), []
+    real = llm.engine.runner.model.forward
+
+    def watched(*arguments: Any, depth: int | None) -> torch.Tensor:
+        depths.append(depth)
+        return real(*arguments, depth=depth)
+
+    monkeypatch.setattr(llm.engine.runner.model, "forward", watched)
+    cached = 0 if label > 64 else len(anchor)  # then what is before chunks needs all layers
+    for seed in range(3):
+        prompt, pieces = asked(seed, chunks=5, prefix=(label, label), anchor=anchor)
+        logits, _, _ = answered(llm, pieces)
+        looked = dense.looks(prompt, anchor, cached)
+        tokens = {i for first, end in prompt.chunks for i in range(first, end)}
+        wanted = dense.answer(prompt, anchor, most(tokens, looked, round(0.3 * len(tokens))))
+        assert (logits - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+    assert set(depths) == ({None, -(-2 * layers // 3)} if cached else {None})
+
+
 def test_a_long_question_is_read_whole_before_it_picks(tiny_llama: Path, dense: Dense) -> None:
     policy = {"name": "question", "ratio": 0.3}
     llm = engine(tiny_llama, policy)
     for seed in range(4):
-        prompt, pieces = asked(seed, question=(75, 90))
+        prompt, pieces = asked(seed, chunks=12, question=(70, 75))
         logits, _, _ = answered(llm, pieces)
         wanted = dense.answer(prompt, ANCHOR, picked_by(policy, prompt, dense))
         assert (logits - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("policy", [{"name": "combined", "ratio": 0.3}, "none"], ids=str)
+def test_prompts_are_computed_in_full_where_two_passes_save_nothing(
+    policy: Any, tiny_llama: Path, dense: Dense
+) -> None:
+    prompt, pieces = asked(1, question=(75, 90))
+    llm = engine(tiny_llama, policy)
+    logits, _, _ = answered(llm, pieces)
+    full = dense.answer(prompt, ANCHOR, set(range(len(prompt.ids))))
+    is_full = bool((logits - full).abs().max() <= 1e-4 * full.abs().max())
+    assert is_full == (policy != "none"), "that has one pass"
+    output = llm._run_one(llm.request(pieces, greedy(4)))
+    assert ("reused_tokens" in output.usage) != is_full
 
 
 def picked_by(policy: Any, prompt: Prompt, dense: Dense) -> set[int]:

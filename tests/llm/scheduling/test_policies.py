@@ -101,6 +101,17 @@ def test_choosing_changes_nothing(
         assert str(old) == str(new)
 
 
+@pytest.mark.parametrize("rows", [7, 100, 399])
+def test_rows_over_reused_chunks_are_the_more_work_the_more_is_before_them(rows: int) -> None:
+    plain, reusing = sequence(400, 0, 0), sequence(400, 0, 1)
+    plain.pending, reusing.pending = plain.pending + 8000, reusing.pending + 8000
+    reusing.num_reused_tokens = 4000
+    tokens = reusing.within(rows)
+    assert plain.within(rows) == plain.work(rows) == rows
+    assert tokens == int(rows / 1.25)
+    assert reusing.work(tokens) <= rows < reusing.work(tokens + 1)
+
+
 def vars_of(sequence: Sequence) -> dict[str, object]:
     return {name: getattr(sequence, name) for name in Sequence.__slots__ if name != "request"}
 

@@ -1,8 +1,8 @@
 """What the question looks at is computed afresh.
 
 The question is computed once over the chunks as they are; the tokens that its rows attend to most,
-over all layers and heads, are then computed behind what really precedes them, and the question
-again behind these.
+over all heads of the first two thirds of the layers, are then computed behind what really precedes
+them, and the question again behind these.
 
 Source: ours; selection by the question as in SnapKV and InfiniRetri, applied to recomputation.
 Exact when: `ratio` is 1.
