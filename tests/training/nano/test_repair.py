@@ -13,7 +13,7 @@ from chunkwise.llm.local import LLM, ReuseSettings
 from chunkwise.prompting import answer_prompt, text_hit
 from chunkwise.training.nano import repair, reused
 from chunkwise.training.nano.export import export
-from chunkwise.training.nano.network import Llama
+from chunkwise.training.nano.network import Llama, Shape
 from chunkwise.training.nano.prompts import Prompts, document_names
 from chunkwise.training.nano.questions import Context, Question
 from chunkwise.training.nano.reused import Example
@@ -25,15 +25,16 @@ from chunkwise.training.nano.vocabulary import wrapped
 from chunkwise.types import Prompt, SamplingParams
 
 ANCHOR = "another one.pdf"
+SHAPE = Shape(32, 64, 3, 4, 2)
 
 
 @pytest.fixture(scope="module")
 def made(tokenizer_text: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Llama, Path]:
-    model = Llama(SHAPES["tiny"], wrapped(tokenizer_text).vocab_size)
+    model = Llama(SHAPE, wrapped(tokenizer_text).vocab_size)
     start(model, 1)
     with torch.no_grad():  # attention as uneven as trained ones
         for weight in model.parameters():
-            weight.mul_(6) if weight.ndim > 1 else weight.mul_(torch.rand_like(weight) + 0.5)
+            weight.mul_(4) if weight.ndim > 1 else weight.mul_(torch.rand_like(weight) + 0.5)
     folder = tmp_path_factory.mktemp("model")
     export(model, tokenizer_text, folder, dtype=torch.float32)
     return model, folder
@@ -49,7 +50,7 @@ def contexts() -> list[tuple[Context, list[str]]]:
     """Drawn ones, one with a question longer than what counts, and one with a passage twice."""
     (first, names), *others = map(drawn, range(3))
     asked = Question(
-        "one_hop", "Who, " + "and where, and when, " * 30 + "was it?", "x", frozenset()
+        "one_hop", "Who, " + "and where, and when, " * 10 + "was it?", "x", frozenset()
     )
     long = Context(first.passages, (asked,))
     twice = Context((*first.passages, first.passages[1], "The end."), first.questions[:2])
@@ -73,9 +74,9 @@ def engine_logits(folder: Path, asked: Sequence[Prompt], ratio: float) -> torch.
     """Logits of the first token of each answer, one prompt at a time."""
     anchor = answer_prompt("?", [text_hit("A passage.", ANCHOR)])
     reuse = ReuseSettings({"name": "combined", "ratio": ratio}, anchor)
-    llm = LLM(folder, dtype="float32", kernels="reference", kv_budget_mb=16, reuse=reuse)
     found = []
-    for prompt in asked:
+    for prompt in asked:  # nothing but the anchor in the cache
+        llm = LLM(folder, dtype="float32", kernels="reference", kv_budget_mb=16, reuse=reuse)
         llm.admit([piece for piece in llm.segments(prompt) if piece.content_id])
         request = llm.request(llm.segments(prompt), SamplingParams(max_tokens=1, temperature=0.0))
         request.wants_logits = True

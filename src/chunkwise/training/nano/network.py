@@ -109,13 +109,15 @@ class Llama(nn.Module):
             positions: Of each token, same shape.
             mask: What each token sees, `(rows, 1, tokens, past + tokens)`, True for seen; None:
                 all tokens before it, and itself.
-            past: Of each layer, what was computed before, for a mask to show.
+            past: What was computed before, for a mask to show; where it is given, of each layer
+                that is run, the first ones.
             tap: Called in each layer.
         """
         x = self.words(ids)
         cos, sin = self.rotation(positions, x)
-        for number, layer in enumerate(self.layers):
-            x = layer(x, cos, sin, mask, past[number] if past else None, tap)
+        given = past or [None] * len(self.layers)
+        for layer, before in zip(self.layers[: len(given)], given, strict=True):
+            x = layer(x, cos, sin, mask, before, tap)
         hidden: Tensor = self.norm(x)
         return hidden
 

@@ -2,8 +2,8 @@
 
 The forward of the engine's reuse with the policy `combined`, over padded batches and with
 gradients: chunks are computed alone behind the anchor, their keys turned to their places in the
-prompt; the question's attention over them, summed over layers and heads, picks tokens; these and
-everything between and behind the chunks are computed afresh, and see what precedes them.
+prompt; the question's attention over them, summed over heads and the first layers, picks tokens;
+these and everything between and behind the chunks are computed afresh, and see what precedes them.
 
 Source: Block-Attention (arXiv 2409.15355), TurboRAG (arXiv 2410.07590) and KVLink (arXiv
     2502.16002) train with the masks of reuse.
@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from chunkwise.llm.probing import asked_layers
 from chunkwise.training.nano.measure import Verdict
 from chunkwise.training.nano.network import Heads, Llama, Past, rotate
 from chunkwise.training.nano.questions.base import UNANSWERABLE
@@ -170,7 +171,8 @@ def _attention(
         weights = scores.softmax(-1)[..., :size]
         total.add_(weights.masked_fill(~counted, 0.0).sum((1, 2)))
 
-    detached = [Past(each.k.detach(), each.v.detach()) for each in past]
+    asked = past[: asked_layers(len(past))]
+    detached = [Past(each.k.detach(), each.v.detach()) for each in asked]
     model(fresh.ids, fresh.positions.clamp(min=0), mask, past=detached, tap=look)
     return total
 

@@ -163,8 +163,8 @@ def _fresh(row: Row, branch: int, alone: _Stale) -> tuple[list[int], ...]:
     targets = [row.targets[i] for i in places]
     length = context + sum(row.targets[i] == NONE for i in own) + 1  # its last token has a target
     behind = context - row.chunk[:context][::-1].index(max(row.chunk))
-    first = min(alone.placed[i] for i, chunk in enumerate(alone.chunk) if chunk)
     counted = max(behind, length - QUESTION_TOKENS)
+    first = min(alone.taken)
     roles = [_role(p, first, behind, counted, length) for p in positions]
     following = [NONE] * len(places)
     for i in range(len(places) - len(own), len(places) - 1):
