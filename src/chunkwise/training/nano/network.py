@@ -115,7 +115,7 @@ class Llama(nn.Module):
         """
         x = self.words(ids)
         cos, sin = self.rotation(positions, x)
-        given = past or [None] * len(self.layers)
+        given: Sequence[Past | None] = past or [None] * len(self.layers)
         for layer, before in zip(self.layers[: len(given)], given, strict=True):
             x = layer(x, cos, sin, mask, before, tap)
         hidden: Tensor = self.norm(x)
