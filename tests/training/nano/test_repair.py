@@ -152,6 +152,6 @@ def test_every_weight_is_trained_through_chunks_and_repair(prompts: Prompts) -> 
 
 def test_shares_afresh_are_mostly_cheap_and_never_nothing() -> None:
     chance = random.Random(0)
-    drawn_ = [reused.draw_ratio(chance) for _ in range(1000)]
-    assert min(drawn_) >= 0.05
-    assert 0.75 < sum(ratio <= 0.3 for ratio in drawn_) / 1000 < 0.95
+    ranges = [reused.draw_shares(chance) for _ in range(1000)]
+    assert min(low for low, _ in ranges) == 0.05
+    assert 0.75 < sum(high <= 0.3 for _, high in ranges) / 1000 < 0.95

@@ -130,9 +130,9 @@ class Drawing:
 
     def _examples(self, rows: Iterator[Row], chance: random.Random, most: int) -> Iterator[Example]:
         """Rows over reused chunks, with some of their questions, up to a step's tokens."""
-        tokens = 0
+        tokens, shares = 0, reused.draw_shares(chance)
         for row in rows:
-            example = as_example(self.prompts, row, chance, most=most)
+            example = as_example(self.prompts, row, chance, most=most, shares=shares)
             if tokens and tokens + example.tokens > self.recipe.batch_tokens:
                 return
             tokens += example.tokens
@@ -162,7 +162,7 @@ def as_example(
     chance: random.Random,
     *,
     most: int,
-    ratio: float | None = None,
+    shares: tuple[float, float],
 ) -> Example:
     """A row with up to `most` of its questions over reused chunks.
 
@@ -171,12 +171,12 @@ def as_example(
         row: The row.
         chance: What is drawn is drawn with it.
         most: Most questions.
-        ratio: Share of the chunks' tokens computed afresh; None: one is drawn for each question.
+        shares: Least and largest share of the chunks' tokens computed afresh.
     """
     count = len(row.questions)
     branches = sorted(chance.sample(range(1, count + 1), min(most, count)))
     name = document_names(chance, 1)[0] if chance.random() < _ANCHORS else _PLAIN_ANCHOR
-    ratios = [reused.draw_ratio(chance) if ratio is None else ratio for _ in branches]
+    ratios = [chance.uniform(*shares) for _ in branches]
     return Example(row, prompts.anchor(name), branches, ratios)
 
 

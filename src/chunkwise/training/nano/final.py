@@ -53,7 +53,9 @@ class Tools(NamedTuple):
             ratio: Share of the chunks' tokens computed afresh.
         """
         most = max(len(row.questions) for row in rows)
-        examples = [as_example(self.prompts, r, chance, most=most, ratio=ratio) for r in rows]
+        examples = [
+            as_example(self.prompts, r, chance, most=most, shares=(ratio, ratio)) for r in rows
+        ]
         return repair.judge(self.model, examples, dtype=self.dtype, batch_tokens=self.batch_tokens)
 
     def loss(self, rows: Sequence[Row], *, is_separate: bool = False) -> float:

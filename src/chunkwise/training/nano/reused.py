@@ -87,10 +87,11 @@ class _Stale(NamedTuple):
     taken: frozenset[int]
 
 
-def draw_ratio(chance: random.Random) -> float:
-    """Mostly a cheap share; never 0, where nothing ties a later passage to an earlier one."""
-    low, high = _USUAL if chance.random() < _USUALLY else (_USUAL[1], _OFTEN)
-    return chance.uniform(low, high)
+def draw_shares(chance: random.Random) -> tuple[float, float]:
+    """Least and largest share computed afresh in a step: mostly cheap ones; never 0, where nothing
+    ties a later passage to an earlier one. One range for all, or one dear question would be
+    padding for all others."""
+    return _USUAL if chance.random() < _USUALLY else (_USUAL[1], _OFTEN)
 
 
 def in_batches(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
