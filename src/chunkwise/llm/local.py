@@ -294,7 +294,12 @@ class LLM(Serving):
             with self._lock:
                 for request in reusing:
                     self.engine.reuse.expect(request)
-            self.admit((piece for one in reusing for piece in one.segments), prefetch=True)
+            try:
+                self.admit((piece for one in reusing for piece in one.segments), prefetch=True)
+            except BaseException:
+                with self._lock:
+                    self._forget(reusing)
+                raise
 
     def audit(self) -> None:
         """Give all answers again that are due for it, in full, and compare. `generate` and

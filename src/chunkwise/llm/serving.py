@@ -140,8 +140,15 @@ class Serving:
             except BaseException:
                 del self._boxes[request.id]
                 self.engine.cancel(request.id)  # an interrupt may come when it is in already
+                self._forget([request])
                 raise
         return request.id
+
+    def _forget(self, requests: Iterable[Request]) -> None:
+        """Expect nothing of requests that do not run."""
+        if self.engine.reuse is not None:
+            for request in requests:
+                self.engine.reuse.forget(request)
 
     def _box(self, request_id: str) -> deque[Update]:
         if (box := self._boxes.get(request_id)) is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from chunkwise.errors import ConfigError
+from chunkwise.errors import ConfigError, PromptTooLongError
 from chunkwise.llm import probing
 from chunkwise.llm.kv.memory import Statistics
 from chunkwise.llm.kv.store import ChunkStore
@@ -327,6 +329,43 @@ def test_nothing_is_expected_of_prompts_that_are_done(tiny_llama: Path) -> None:
     rows = llm.engine.num_rows
     llm.generate([[1, 2, 3]], SamplingParams(max_tokens=1, prompt_logprobs=0))
     assert llm.engine.num_rows == rows + 3
+
+
+ONE = Prompt((Segment("user", "The pier is green.", "one"), Segment("user", "Is it?")))
+LONG = Prompt((Segment("user", "The hut is red.", "two"), Segment("user", "Is it? " * 1000)))
+WAYS: dict[str, Callable[[LLM], object]] = {
+    "alone": lambda llm: llm.generate(LONG, greedy(2)),
+    "beside another": lambda llm: llm.generate([ONE, LONG], greedy(2)),
+    "of a job": lambda llm: list(llm.generate_batch([ONE, LONG], greedy(2))),
+    "as a stream": lambda llm: list(llm.stream(LONG, greedy(2))),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_is_expected_of_a_refused_prompt(way: str, tiny_llama: Path) -> None:
+    llm = engine(tiny_llama)
+    assert llm.engine.reuse is not None
+    with suppress(PromptTooLongError):
+        WAYS[way](llm)
+    assert len(llm.engine.reuse.store), "no chunk was kept"
+    assert not llm.engine.reuse.store._expected
+
+
+def test_nothing_is_expected_behind_an_interrupt(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = engine(tiny_llama)
+    assert llm.engine.reuse is not None
+
+    def interrupted(*_: object) -> None:
+        assert llm.engine.reuse is not None
+        assert llm.engine.reuse.store._expected
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(llm.engine.runner, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        llm.generate(ONE, greedy(2))
+    assert not llm.engine.reuse.store._expected
 
 
 def test_an_interrupt_while_a_chunk_is_loaded_leaves_nothing_held(
