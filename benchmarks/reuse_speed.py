@@ -128,8 +128,9 @@ class Reusing(Engine):
         """As `generate` does: compute chunks that are not stored, then answer."""
         before = self._loads
         began = time.perf_counter()
-        computed = self.llm.admit(pieces, prefetch=True)
-        output = self.llm._run_one(self.llm.request(pieces, sampling(1)))
+        request = self.llm.request(pieces, sampling(1))
+        computed = self.llm.keep([request])
+        output = self.llm._run_one(request)
         took = time.perf_counter() - began
         self.computed.append(computed)
         self.loaded.append(self._loads - before)
@@ -417,8 +418,9 @@ def rated(engines: list[Engine], corpus: Corpus) -> dict[str, float]:
 
 def rate(llm: LLM, prompts: list[Pieces]) -> float:
     began = time.perf_counter()
-    llm.admit((piece for pieces in prompts for piece in pieces), prefetch=True)
-    llm.run([llm.request(pieces, sampling(NEW)) for pieces in prompts])
+    requests = [llm.request(pieces, sampling(NEW)) for pieces in prompts]
+    llm.keep(requests)
+    llm.run([*requests])
     return len(prompts) / (time.perf_counter() - began)
 
 
