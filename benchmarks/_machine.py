@@ -1,10 +1,13 @@
-"""Which machine and commit a benchmark ran on."""
+"""Which machine and commit a benchmark ran on, and with which checkpoint."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -16,6 +19,16 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "commit": _commit(),
     }
+
+
+@contextmanager
+def checkpoint(shape: str, folder: Path | None = None) -> Iterator[Path]:
+    """A folder with random weights of a shape in bfloat16, until the end of the block; or the
+    folder that is given."""
+    from chunkwise.llm.models.fake import write_fake  # not every benchmark has torch in it
+
+    with tempfile.TemporaryDirectory() as made:
+        yield folder or write_fake(shape, made, dtype="bfloat16")
 
 
 def _cpu() -> str:

@@ -20,14 +20,12 @@ import argparse
 import json
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from _machine import machine
+from _machine import checkpoint, machine
 from chunkwise.llm.local import LLM, ReuseSettings
-from chunkwise.llm.models.fake import write_fake
 from chunkwise.types import Prompt, SamplingParams, Segment
 
 HEAD, CHUNKS, CHUNK, QUESTION = 384, 4, 96, 24
@@ -44,9 +42,8 @@ def main() -> None:
     parser.add_argument("--kv-tokens", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        write_fake(given.shape, Path(folder), dtype="bfloat16")
-        print(json.dumps(run(given, Path(folder))))
+    with checkpoint(given.shape) as folder:
+        print(json.dumps(run(given, folder)))
 
 
 def run(given: argparse.Namespace, folder: Path) -> dict[str, object]:

@@ -22,22 +22,19 @@ import argparse
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from _machine import machine
+from _machine import checkpoint, machine
 from chunkwise.llm.kernels.cuda import CudaKernels
 from chunkwise.llm.kernels.ops import AttentionPlan, Part, RotaryTable
 from chunkwise.llm.kernels.reference import ReferenceKernels
 from chunkwise.llm.local import LLM
-from chunkwise.llm.models.fake import write_fake
 from chunkwise.types import SamplingParams
 
 HEADS, KV_HEADS, SIZE = 32, 8, 64  # Llama-3.2-1B
@@ -163,8 +160,7 @@ def _rotary(device: torch.device) -> RotaryTable:
 
 def _models(name: str, rounds: int) -> list[dict[str, object]]:
     """Prompt and decode rates of a random checkpoint, ours and transformers'."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_fake(name, Path(folder), dtype="bfloat16")
+    with checkpoint(name) as folder:
         ours = LLM(folder, device="cuda", dtype="bfloat16", token_budget=8192)
         theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPE).cuda().eval()
         _check_logits(ours, theirs)

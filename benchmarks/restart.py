@@ -37,11 +37,10 @@ from typing import Any
 
 from _corpus import CHUNK, PER_PROMPT, PROMPT, Corpus, Pieces
 from _floor import Shape
-from _machine import machine
+from _machine import checkpoint, machine
 from _peers.engines import start
 from _peers.worker import Worker
 from chunkwise.llm.kv.disk import verify
-from chunkwise.llm.models.fake import write_fake
 
 KV_MB, TRIES, REPEATS = 512, 8, 3
 GOAL = 1.1  # times the time before
@@ -114,10 +113,7 @@ class Runs:
 
 def main() -> None:
     given = arguments()
-    with tempfile.TemporaryDirectory() as name:
-        model = given.folder or Path(name) / "model"
-        if not given.folder:
-            write_fake(given.shape, model, dtype="bfloat16")
+    with tempfile.TemporaryDirectory() as name, checkpoint(given.shape, given.folder) as model:
         found = Found()
         runs = Runs(given, model, Path(name) / "chunks")
         wanted = before(runs, found)

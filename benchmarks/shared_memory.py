@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,9 @@ import torch
 
 from _corpus import CHUNK, PER_PROMPT, PROMPT, Corpus, Pieces
 from _floor import Shape
-from _machine import machine
+from _machine import checkpoint, machine
 from _peers.engines import start
 from _peers.worker import Worker
-from chunkwise.llm.models.fake import write_fake
 from engine import numbers
 
 NEW = 512  # more than any sequence writes before the last one begins
@@ -45,10 +43,7 @@ GOAL = 1.02  # times the least bytes of a sequence's own rows
 
 def main() -> None:
     given = arguments()
-    with tempfile.TemporaryDirectory() as folder:
-        model = given.folder or Path(folder) / "model"
-        if not given.folder:
-            write_fake(given.shape, model, dtype="bfloat16")
+    with checkpoint(given.shape, given.folder) as model:
         row = Shape.of(model).kv_bytes(1)
         check(given, model, row)
         policies = {"reuse": {"name": "combined", "ratio": given.ratio}, "no reuse": None}

@@ -63,6 +63,7 @@ def test_memory_for_one_prompt_is_enough_and_less_is_said(tiny_llama: Path) -> N
     with pytest.raises(ConfigError, match="Memory does not hold"):
         self_test(llm, prompts())
     assert len(store) == 0
+    assert not store._expected
 
 
 def test_a_model_without_reuse_is_refused(tiny_llama: Path) -> None:

@@ -76,31 +76,25 @@ def warm(
         )
 
 
-DocumentsArgument = Annotated[
-    list[str], typer.Argument(help="Names or patterns of documents.", metavar="DOCUMENT...")
-]
-
-
-@cache_app.command()
+@cache_app.command("unpin", help="Undo `pin`.")
+@cache_app.command("pin")
 def pin(
-    documents: DocumentsArgument,
+    context: typer.Context,
+    documents: Annotated[
+        list[str], typer.Argument(help="Names or patterns of documents.", metavar="DOCUMENT...")
+    ],
     corpus: CorpusOption = DEFAULT_CORPUS,
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let what is kept of documents stay, whatever the room and its age."""
-    _pin(documents, corpus, sets, stay=True, as_json=as_json)
-
-
-@cache_app.command()
-def unpin(
-    documents: DocumentsArgument,
-    corpus: CorpusOption = DEFAULT_CORPUS,
-    sets: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Undo `pin`."""
-    _pin(documents, corpus, sets, stay=False, as_json=as_json)
+    stay = context.command.name == "pin"
+    with open_with(corpus, sets) as opened:
+        count = opened.pin(documents, stay=stay)
+    if as_json:
+        print_json({"chunks": count})
+    else:
+        out().print(f"{'Pinned' if stay else 'Unpinned'} {count} chunks.")
 
 
 @cache_app.command("test")
@@ -154,17 +148,6 @@ def clear(
         print_json({"removed": count})
     else:
         out().print(f"Removed {count} chunks.")
-
-
-def _pin(
-    documents: list[str], corpus: Path, sets: list[str] | None, *, stay: bool, as_json: bool
-) -> None:
-    with open_with(corpus, sets) as opened:
-        count = opened.pin(documents, stay=stay)
-    if as_json:
-        print_json({"chunks": count})
-    else:
-        out().print(f"{'Pinned' if stay else 'Unpinned'} {count} chunks.")
 
 
 def _folder(corpus: Path, sets: list[str] | None) -> Path:

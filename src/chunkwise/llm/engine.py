@@ -95,8 +95,6 @@ class Engine:
         self._arrivals += 1
         prompt, pending = ids.astype(np.int32), np.arange(len(ids), dtype=np.int32)
         sequence = Sequence(request, 0, prompt, len(prompt), pending, self._kv(request))
-        if self.reuse is not None and isinstance(sequence.kv, PatchedKV):
-            self.reuse.prefetch(request.segments)
         self._tracked[request.id] = track(sequence, self.decoder)
         self.queues.add(sequence)
 

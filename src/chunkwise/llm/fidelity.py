@@ -16,7 +16,7 @@ from chunkwise.errors import ConfigError
 from chunkwise.llm.inputs import AnyPrompt
 from chunkwise.llm.local import LLM
 from chunkwise.llm.outputs import Output
-from chunkwise.llm.sequence import Request, TokenSegment
+from chunkwise.llm.sequence import Request
 from chunkwise.types import SamplingParams
 
 
@@ -71,7 +71,7 @@ def self_test(llm: LLM, prompts: Sequence[AnyPrompt], *, new_tokens: int = NEW_T
     try:
         over = [_over_chunks(llm, request) for request in kinds[0]]
     finally:
-        _drop(llm, segments)
+        _drop(llm, kinds[0])
     alone = [over, [llm.run([request])[0] for request in kinds[1]]]
     together = llm.run(list(kinds[2]))
     reused, full, again = ([o.token_ids for o in some] for some in (*alone, together))
@@ -99,13 +99,16 @@ def _over_chunks(llm: LLM, request: Request) -> Output:
     return llm.run([request])[0]
 
 
-def _drop(llm: LLM, segments: Sequence[Sequence[TokenSegment]]) -> None:
-    """Forget the chunks of prompts."""
+def _drop(llm: LLM, requests: Sequence[Request]) -> None:
+    """Forget the chunks of requests, and that they were to ask for them."""
     reuse = llm.engine.reuse
+    assert reuse is not None, "it keeps them"
     with llm.exclusive:
-        for piece in (piece for pieces in segments for piece in pieces):
-            if reuse is not None and piece.content_id:
-                reuse.store.drop(piece.content_id)
+        for request in requests:
+            reuse.forget(request)
+            for piece in request.segments:
+                if piece.content_id:
+                    reuse.store.drop(piece.content_id)
 
 
 def _equal(wanted: Sequence[Sequence[int]], found: Sequence[Sequence[int]]) -> tuple[float, float]:

@@ -258,15 +258,12 @@ class LLM(Serving):
         found: NDArray[np.float32] = request.logits[: self.tokenizer.vocab_size].cpu().numpy()
         return found
 
-    def admit(
-        self, chunks: Iterable[TokenSegment], *, prefetch: bool = False, priority: int = 0
-    ) -> int:
+    def admit(self, chunks: Iterable[TokenSegment], *, priority: int = 0) -> int:
         """Compute the KV of chunks that are not stored yet, each behind the anchor; of those that
         there is room for.
 
         Args:
             chunks: With their content ids, as `segments` gives them; others are passed over.
-            prefetch: Begin to load those that are on disk.
             priority: As in `add`.
 
         Returns:
@@ -279,7 +276,7 @@ class LLM(Serving):
         if reuse is None:
             raise ConfigError("Chunks are kept with `reuse` only: give `ReuseSettings`.")
         with self._lock:
-            missing = reuse.missing(chunks, self.engine.pool.shape.bytes_per_token, prefetch)
+            missing = reuse.missing(chunks, self.engine.pool.shape.bytes_per_token)
         requests = reuse.requests(
             missing, lambda parts: self.request(parts, SamplingParams(max_tokens=1), priority)
         )
@@ -287,14 +284,21 @@ class LLM(Serving):
         done = (not output.completions[0].error for output in outputs)
         return sum(one.admits is not None and ok for one, ok in zip(requests, done, strict=True))
 
-    def keep(self, requests: Iterable[Request]) -> None:
-        """Compute chunks of prompts, which follow, that are not stored; where chunks are reused."""
-        if self.engine.reuse is not None and not self.engine.reuse.audit.is_refused:
-            reusing = [request for request in requests if not request.is_exact]
+    def keep(self, requests: Iterable[Request]) -> int:
+        """Compute chunks of prompts, which follow, that are not stored; where chunks are reused.
+
+        Returns:
+            How many were computed.
+        """
+        reusing = self._expect(requests)
+        if not reusing:
+            return 0
+        try:
+            return self.admit(piece for one in reusing for piece in one.segments)
+        except BaseException:
             with self._lock:
-                for request in reusing:
-                    self.engine.reuse.expect(request)
-            self.admit((piece for one in reusing for piece in one.segments), prefetch=True)
+                self._forget(reusing)
+            raise
 
     def audit(self) -> None:
         """Give all answers again that are due for it, in full, and compare. `generate` and
@@ -349,7 +353,9 @@ class LLM(Serving):
         Raises:
             RequestError: It cannot be answered as asked.
         """
-        return self._add(self.request(self.segments(prompt), sampling, priority, timeout_s))
+        request = self.request(self.segments(prompt), sampling, priority, timeout_s)
+        self._expect([request])
+        return self._add(request)
 
     def segments(self, prompt: AnyPrompt) -> tuple[TokenSegment, ...]:
         """See `PromptEncoder.segments`."""

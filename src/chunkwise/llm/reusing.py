@@ -210,16 +210,13 @@ class Reuse:
         guess."""
         return self._picked_tokens / self._chunk_tokens if self._chunk_tokens else _SHARE
 
-    def missing(
-        self, chunks: Iterable[TokenSegment], token_bytes: int, prefetch: bool = False
-    ) -> list[TokenSegment]:
+    def missing(self, chunks: Iterable[TokenSegment], token_bytes: int) -> list[TokenSegment]:
         """Chunks that are not stored, or would be computed sooner than loaded; each once, as many
         as there is room for together. What is no chunk is left out.
 
         Args:
             chunks: Pieces of prompts.
             token_bytes: What one token takes.
-            prefetch: Begin to load those that are on disk.
         """
         found: dict[str, TokenSegment] = {}
         total = 0
@@ -228,20 +225,10 @@ class Reuse:
                 continue
             ids = np.array(chunk.token_ids, dtype=np.int32)
             size = len(ids) * token_bytes
-            if self.store.has(chunk.content_id, ids):
-                if prefetch:
-                    self.store.prefetch(chunk.content_id, ids)
-            elif self.store.has_room(total + size):
+            if not self.store.has(chunk.content_id, ids) and self.store.has_room(total + size):
                 found[chunk.content_id] = chunk
                 total += size
         return list(found.values())
-
-    def prefetch(self, chunks: Iterable[TokenSegment]) -> None:
-        """Begin to load chunks that are on disk; what is no chunk is left out."""
-        for chunk in chunks:
-            if chunk.content_id is not None:
-                ids = np.array(chunk.token_ids, dtype=np.int32)
-                self.store.prefetch(chunk.content_id, ids)
 
     def requests(
         self,
@@ -379,11 +366,17 @@ class Reuse:
         self.forget(sequence.request)
         return tuple(found.values())
 
-    def expect(self, request: Request) -> None:
-        """A prompt will ask for its chunks; until `forget` none of them goes for another one."""
-        for piece in request.segments:
-            if piece.content_id is not None:
-                self.store.expect(piece.content_id, request.id)
+    def expect(self, requests: Iterable[Request]) -> None:
+        """Prompts will ask for their chunks: those on disk begin to load, and until `forget` none
+        of them goes for another one."""
+        asked: dict[str, TokenSegment] = {}
+        for request in requests:
+            for piece in request.segments:
+                if piece.content_id is not None:
+                    self.store.expect(piece.content_id, request.id)
+                    asked[piece.content_id] = piece
+        for name, piece in asked.items():
+            self.store.prefetch(name, np.array(piece.token_ids, dtype=np.int32))
 
     def forget(self, request: Request) -> None:
         """A prompt has what it wanted of its chunks, or has ended."""

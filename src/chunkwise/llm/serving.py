@@ -49,7 +49,7 @@ class Serving:
                 self._closed(request.id)
 
     def run_batch(
-        self, requests: Iterable[tuple[int, Request]], prepare: Callable[[list[Request]], None]
+        self, requests: Iterable[tuple[int, Request]], prepare: Callable[[list[Request]], object]
     ) -> Iterator[tuple[int, Output]]:
         """Run a job of many requests, as many at a time as memory has room for.
 
@@ -140,8 +140,26 @@ class Serving:
             except BaseException:
                 del self._boxes[request.id]
                 self.engine.cancel(request.id)  # an interrupt may come when it is in already
+                self._forget([request])
                 raise
         return request.id
+
+    def _expect(self, requests: Iterable[Request]) -> list[Request]:
+        """Those of requests, which follow, that reuse chunks: their chunks begin to load, and stay
+        until they run."""
+        reuse = self.engine.reuse
+        if reuse is None or reuse.audit.is_refused:
+            return []
+        reusing = [request for request in requests if not request.is_exact]
+        with self._lock:
+            reuse.expect(reusing)
+        return reusing
+
+    def _forget(self, requests: Iterable[Request]) -> None:
+        """Expect nothing of requests that do not run."""
+        if self.engine.reuse is not None:
+            for request in requests:
+                self.engine.reuse.forget(request)
 
     def _box(self, request_id: str) -> deque[Update]:
         if (box := self._boxes.get(request_id)) is None:

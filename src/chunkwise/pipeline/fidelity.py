@@ -59,6 +59,7 @@ class Reusing:
         self.policy: Spec | None = None
         self.found: Fidelity | None = None
         self.is_untested = False
+        self._policies = AUTO if spec == "auto" else (spec,)
         self._left_s = math.inf
         self._reuse = llm.engine.reuse
 
@@ -70,16 +71,17 @@ class Reusing:
                 time.
         """
         self.is_untested, self._left_s = False, patience_s
+        if not self.least:
+            self._use(self._policies[0])
+            return
         failed: list[str] = []
-        for policy in AUTO if self.spec == "auto" else (self.spec,):
-            self._use(policy)
-            if not self.least:
-                return
-            found = self._tested(policy)
+        for policy in self._policies:
+            found = self._tried(policy)
             if found is None:
                 break
             self.found = found
             if found.answers >= self.least * found.floor_answers:
+                self._use(policy)
                 return
             failed.append(f"{found.answers:.2f} with `reuse` {json.dumps(policy)}")
         self._use(None)
@@ -94,13 +96,7 @@ class Reusing:
         """
         if self.found is None:
             self._left_s = math.inf
-            policy = self.policy or (AUTO[0] if self.spec == "auto" else self.spec)
-            before = self.policy
-            self._use(policy)
-            try:
-                self.found = self._tested(policy)
-            finally:
-                self._use(before)
+            self.found = self._tried(self.policy or self._policies[0])
         if self.found is None:
             raise ConfigError("The self-test does not fit the context of this model, or memory.")
         return self.found
@@ -112,6 +108,15 @@ class Reusing:
         if policy is not None:
             self._reuse.policy = policies.build(policy)
         self.llm.engine.use(None if policy is None else self._reuse)
+
+    def _tried(self, policy: Spec) -> Fidelity | None:
+        """The self-test of a policy, which is in force until it ends."""
+        before = self.policy
+        self._use(policy)
+        try:
+            return self._tested(policy)
+        finally:
+            self._use(before)
 
     def _tested(self, policy: Spec) -> Fidelity | None:
         """The self-test of a policy: what was kept of it, or it is run now, if there is time left,

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from chunkwise.errors import ConfigError
+from chunkwise.errors import ConfigError, PromptTooLongError
 from chunkwise.llm import probing
-from chunkwise.llm.kv.memory import Statistics
+from chunkwise.llm.kv.memory import Statistics, TokenIds
 from chunkwise.llm.kv.store import ChunkStore
 from chunkwise.llm.local import LLM, ReuseSettings
 from chunkwise.llm.models.fake import write_fake
+from chunkwise.llm.outputs import Update
 from chunkwise.llm.reusing import Reuse
 from chunkwise.llm.scheduling import Slice, StepBudget
 from chunkwise.llm.sequence import TokenSegment
@@ -38,8 +41,9 @@ def engine(model: Path, *, tokens: int = 4096, **settings: Any) -> LLM:
 
 
 def complete(llm: LLM, prompts: list[tuple[TokenSegment, ...]], n: int = 12) -> list[list[int]]:
-    llm.admit((piece for pieces in prompts for piece in pieces), prefetch=True)
-    outputs = llm.run([llm.request(pieces, greedy(n)) for pieces in prompts])
+    requests = [llm.request(pieces, greedy(n)) for pieces in prompts]
+    llm.keep(requests)
+    outputs = llm.run([*requests])
     assert not any(output.completions[0].error for output in outputs)
     return [output.token_ids for output in outputs]
 
@@ -80,7 +84,7 @@ def test_what_lost_its_chunks_while_it_waited_is_computed_in_full(
 ) -> None:
     llm = engine(tiny_llama)
     prompt, pieces = asked(6)
-    llm.admit(pieces, prefetch=True)
+    llm.admit(pieces)
     request = llm.request(pieces, greedy(8))
     llm._add(request)
     llm.step()  # the question, over the chunks as they are
@@ -103,7 +107,7 @@ def test_an_interrupt_between_the_passes_changes_no_token(
     pieces = asked(7)[1]
     wanted = complete(engine(tiny_llama), [pieces])
     llm = engine(tiny_llama)
-    llm.admit(pieces, prefetch=True)
+    llm.admit(pieces)
     request = llm.request(pieces, greedy(12))
     llm._add(request)
     owner, name = (Reuse, "_picked") if when == "pick" else (Reuse, "_lay_out")
@@ -141,7 +145,7 @@ def test_more_chunks_than_there_is_room_for(tiny_llama: Path, tmp_path: Path) ->
 def test_what_is_cancelled_holds_nothing(steps: int, tiny_llama: Path) -> None:
     llm = engine(tiny_llama)
     pieces = asked(1)[1]
-    llm.admit(pieces, prefetch=True)
+    llm.admit(pieces)
     request = llm.request(pieces, greedy(12))
     llm._add(request)
     for _ in range(steps):
@@ -185,7 +189,7 @@ def test_without_room_for_chunks_prompts_are_computed_in_full(
     assert llm.engine.reuse is not None
     llm.engine.reuse.store.budget_bytes = 1
     prompt, pieces = asked(4)
-    llm.admit(pieces, prefetch=True)
+    llm.admit(pieces)
     assert not llm.engine.num_rows, "computed although it cannot be kept"
     output = llm._run_one(llm.request(pieces, greedy(8)))
     assert "reused_tokens" not in output.usage
@@ -329,6 +333,75 @@ def test_nothing_is_expected_of_prompts_that_are_done(tiny_llama: Path) -> None:
     assert llm.engine.num_rows == rows + 3
 
 
+ONE = Prompt((Segment("user", "The pier is green.", "one"), Segment("user", "Is it?")))
+LONG = Prompt((Segment("user", "The hut is red.", "two"), Segment("user", "Is it? " * 1000)))
+WAYS: dict[str, Callable[[LLM], object]] = {
+    "alone": lambda llm: llm.generate(LONG, greedy(2)),
+    "beside another": lambda llm: llm.generate([ONE, LONG], greedy(2)),
+    "of a job": lambda llm: list(llm.generate_batch([ONE, LONG], greedy(2))),
+    "as a stream": lambda llm: list(llm.stream(LONG, greedy(2))),
+}
+
+READ: dict[str, Callable[[LLM], Mapping[str, int]]] = {
+    "together": lambda llm: llm.generate([ONE, ONE], greedy(2))[0].usage,
+    "of a job": lambda llm: dict(llm.generate_batch([ONE, ONE], greedy(2)))[0].usage,
+    "as a stream": lambda llm: list(llm.stream(ONE, greedy(2)))[-1].usage,
+    "of a server": lambda llm: llm._finished(llm.add(ONE, greedy(2))).usage,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_is_expected_of_a_refused_prompt(way: str, tiny_llama: Path) -> None:
+    llm = engine(tiny_llama)
+    assert llm.engine.reuse is not None
+    with suppress(PromptTooLongError):
+        WAYS[way](llm)
+    assert len(llm.engine.reuse.store), "no chunk was kept"
+    assert not llm.engine.reuse.store._expected
+
+
+def test_nothing_is_expected_behind_an_interrupt(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = engine(tiny_llama)
+    assert llm.engine.reuse is not None
+
+    def interrupted(*_: object) -> None:
+        assert llm.engine.reuse is not None
+        assert llm.engine.reuse.store._expected
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(llm.engine.runner, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        llm.generate(ONE, greedy(2))
+    assert not llm.engine.reuse.store._expected
+
+
+@pytest.mark.parametrize("way", READ)
+def test_a_chunk_on_disk_is_asked_for_once_and_before_the_first_step(
+    way: str, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine(tiny_llama, folder=tmp_path).generate(ONE, greedy(2))
+    llm = engine(tiny_llama, folder=tmp_path)
+    asked_for, before_a_step = [], []
+    prefetch, step = ChunkStore.prefetch, llm.engine.step
+
+    def watched(self: ChunkStore, content_id: str, token_ids: TokenIds) -> None:
+        prefetch(self, content_id, token_ids)
+        asked_for.append(content_id)
+        assert content_id in self._loads
+
+    def stepped() -> list[Update]:
+        before_a_step.append(list(asked_for))
+        return step()
+
+    monkeypatch.setattr(ChunkStore, "prefetch", watched)
+    monkeypatch.setattr(llm.engine, "step", stepped)
+    assert READ[way](llm)["reused_tokens"]
+    assert asked_for == before_a_step[0] == ["one"]
+    check_nothing_is_held(llm)
+
+
 def test_an_interrupt_while_a_chunk_is_loaded_leaves_nothing_held(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,6 +418,7 @@ def test_an_interrupt_while_a_chunk_is_loaded_leaves_nothing_held(
 
     monkeypatch.setattr(ChunkStore, "get", interrupted)
     request = llm.request(pieces, greedy(12))
+    llm.keep([request])
     llm._add(request)
     with pytest.raises(KeyboardInterrupt):
         llm.step()
@@ -367,7 +441,7 @@ def test_rows_whose_attention_is_noted_count_as_several(
     pieces = (*asked(5, chunks=8)[1], TokenSegment(tuple(range(60, 110))))
     wanted = complete(engine(tiny_llama), [pieces])
     llm, steps = engine(tiny_llama), []
-    llm.admit(pieces, prefetch=True)
+    llm.admit(pieces)
     llm.engine.queues.budget = StepBudget(token_budget)
     real = llm.engine.runner.run
 
