@@ -156,9 +156,9 @@ STAGES = (
         "reused",
         1.0,
         replace(EVERYTHING, alike=_ALIKE),
-        text=0.15,
-        real=0.15,
-        reused=0.5,
+        text=0.05,
+        real=0.05,
+        reused=0.7,
         pace=_LATER,
     ),
 )
