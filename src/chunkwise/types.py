@@ -370,6 +370,36 @@ class LanguageModel(Protocol):
         ...
 
 
+class TokenLosses(NamedTuple):
+    """What a language model lost on the tokens of a text.
+
+    Attributes:
+        starts: First character of each token, rising: `(num_tokens,)` int64.
+        nats: Negative log-likelihood of each: `(num_tokens,)` float32.
+    """
+
+    starts: NDArray[np.int64]
+    nats: NDArray[np.float32]
+
+
+class TextScorer(Protocol):
+    """Says how well each token of a text could be predicted from the text before it.
+
+    Attributes:
+        fingerprint: Changes when the losses may change.
+    """
+
+    fingerprint: str
+
+    def token_losses(self, text: str) -> TokenLosses:
+        """Losses of a text of any length, tokenised as a whole.
+
+        Raises:
+            RequestError: The text cannot be read.
+        """
+        ...
+
+
 class ScoringModel(LanguageModel, Protocol):
     """A language model that also says how likely texts are."""
 

@@ -29,7 +29,7 @@ from chunkwise.llm.kv.segments import SegmentPool, SequenceKV
 from chunkwise.llm.ordering.base import QueueOrder
 from chunkwise.llm.outputs import Output, TokenLogprob, Update
 from chunkwise.llm.queues import Queues
-from chunkwise.llm.reusing import Reuse
+from chunkwise.llm.reusing import Reuse, is_probing
 from chunkwise.llm.runner import Runner, ScoredRows, StepResult
 from chunkwise.llm.sampling import NOT_FINITE, Sampled, Sampler
 from chunkwise.llm.scheduling.base import SchedulingPolicy, Slice, StepBudget
@@ -189,8 +189,10 @@ class Engine:
             tracked.started = tracked.started or now
         rows = sum(piece.tokens for piece in slices)
         pairs = sum(int((p.sequence.pending[: p.tokens] + 1).sum()) for p in slices)
+        is_plain = not any(is_probing(piece.sequence) for piece in slices)
         result = self.runner.run(slices, self._score)
-        self.costs.computed(rows, pairs, self.clock() - now)
+        if is_plain:  # a probe has fewer layers and more work in each
+            self.costs.computed(rows, pairs, self.clock() - now)
         self.num_steps += 1
         self.num_rows += rows
         self._take(slices, result)

@@ -118,7 +118,7 @@ class LLM(Serving):
         context = checked_context(context, self.config)
         self.tokenizer = Tokenizer.from_folder(self.path, self.config)
         template = ChatTemplate.from_folder(self.path, special=self.tokenizer.special)
-        self._encoder = PromptEncoder(self.tokenizer, template, self.config.vocab_size)
+        self.encoder = PromptEncoder(self.tokenizer, template, self.config.vocab_size)
         self.kernels = choose(kernels, self.device, self.dtype)
         self.fingerprint = f"local:{fingerprint(self.path)}:{_name(self.dtype)}:{quantize}"
         scheduling = policies.build(policy), orders.build(order)
@@ -237,7 +237,7 @@ class LLM(Serving):
         """See `ScoringModel.nll`. Behind an empty prefix stands the model's first token, or its
         end token where it has none, as in training."""
         check_text("text", text)
-        before = self._encoder.prefix(prefix)
+        before = self.encoder.prefix(prefix)
         scored = tuple(self.tokenizer.encode(text, continues=True))
         if not scored:
             raise RequestError("The text to be scored has no tokens.")
@@ -296,8 +296,7 @@ class LLM(Serving):
         try:
             return self.admit(piece for one in reusing for piece in one.segments)
         except BaseException:
-            with self._lock:
-                self._forget(reusing)
+            self._forget(reusing)
             raise
 
     def audit(self) -> None:
@@ -359,7 +358,7 @@ class LLM(Serving):
 
     def segments(self, prompt: AnyPrompt) -> tuple[TokenSegment, ...]:
         """See `PromptEncoder.segments`."""
-        return self._encoder.segments(prompt)
+        return self.encoder.segments(prompt)
 
     def _load(self) -> Decoder:
         with Checkpoint(self.path) as checkpoint:

@@ -270,10 +270,11 @@ class Reuse:
             if not chunks:
                 return None
             state = self._state(sequence, chunks)
-            if _saves_nothing(sequence, state):
+            is_again = before is not None and _is_as_before(before, state)
+            if not is_again and _saves_nothing(sequence, state):
                 return None
             state.prefix = _prefix_end(state, sequence.kv.match(sequence.tokens[: state.prefix]))
-            if before is not None and not before.is_probing and _runs(before) == _runs(state):
+            if before is not None and is_again:
                 state.is_probing, state.picked = False, before.picked  # as before a preemption
                 state.saved_ms = before.saved_ms
             elif not state.is_probing:
@@ -420,6 +421,11 @@ def _runs(state: Reused) -> tuple[Run, ...]:
     return tuple(Run(chunk.position, chunk.end) for chunk in state.chunks)
 
 
+def _is_as_before(before: Reused, state: Reused) -> bool:
+    """Whether what was picked before a preemption can be picked again."""
+    return not before.is_probing and _runs(before) == _runs(state)
+
+
 def _prefix_end(state: Reused, cached: int) -> int:
     """Where what is computed as ever ends; a few tokens behind a cached prefix need not be there
     to see where a question looks."""
@@ -430,7 +436,7 @@ def _prefix_end(state: Reused, cached: int) -> int:
 def _saves_nothing(sequence: Sequence, state: Reused) -> bool:
     """Whether what is computed twice is as long as the chunks that are not."""
     reused = sum(chunk.segment.capacity for chunk in state.chunks)
-    return state.is_probing and sequence.num_tokens - state.behind >= reused
+    return state.is_probing and sequence.num_prompt_tokens - state.behind >= reused
 
 
 def _num_shared(anchor: TokenIds, token_ids: TokenIds) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
@@ -47,6 +48,7 @@ class Serving:
         finally:  # an interrupt must not leave requests behind
             for request in requests:
                 self._closed(request.id)
+            self._forget(requests)
 
     def run_batch(
         self, requests: Iterable[tuple[int, Request]], prepare: Callable[[list[Request]], object]
@@ -65,6 +67,7 @@ class Serving:
         room = reuse.store.budget_bytes if reuse is not None and is_reusing else 0
         chunk_tokens = room // pool.shape.bytes_per_token
         batch = Batch(requests, self.engine.max_tokens, pool.max_tokens, chunk_tokens)
+        sent: list[Request] = []
         try:
             while (sent := batch.send()) or batch.in_flight:
                 prepare(sent)
@@ -79,6 +82,7 @@ class Serving:
         finally:  # an interrupt must not leave requests behind
             for request_id in batch.in_flight:
                 self._closed(request_id)
+            self._forget(sent)
 
     def updates(self, request_id: str) -> Iterator[Update]:
         """Updates of a request as they come, until all its completions have ended or another
@@ -157,9 +161,12 @@ class Serving:
 
     def _forget(self, requests: Iterable[Request]) -> None:
         """Expect nothing of requests that do not run."""
-        if self.engine.reuse is not None:
+        reuse = self.engine.reuse
+        if reuse is None:
+            return
+        with contextlib.nullcontext() if self._lock.is_mine() else self._lock:
             for request in requests:
-                self.engine.reuse.forget(request)
+                reuse.forget(request)
 
     def _box(self, request_id: str) -> deque[Update]:
         if (box := self._boxes.get(request_id)) is None:

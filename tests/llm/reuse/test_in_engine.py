@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chunkwise.errors import ConfigError, PromptTooLongError
+from chunkwise.errors import ConfigError, PromptTooLongError, RequestError
 from chunkwise.llm import probing
 from chunkwise.llm.kv.memory import Statistics, TokenIds
 from chunkwise.llm.kv.store import ChunkStore
@@ -128,6 +128,24 @@ def test_an_interrupt_between_the_passes_changes_no_token(
     check_nothing_is_held(llm)
 
 
+def test_a_long_answer_that_loses_its_memory_goes_on_over_its_chunks(tiny_llama: Path) -> None:
+    pieces = asked(6)[1]
+    wanted = complete(engine(tiny_llama), [pieces], 100)  # more tokens than the chunks have
+    llm = engine(tiny_llama)
+    request = llm.request(pieces, greedy(100))
+    llm.keep([request])
+    llm._add(request)
+    for _ in range(90):
+        llm.step()
+    (sequence,) = llm.engine.queues.running
+    assert len(sequence.completion) > sum(len(p.token_ids) for p in pieces if p.content_id)
+    llm.engine.queues._preempt(sequence)
+    output = llm._finished(request.id)
+    assert output.token_ids == wanted[0]
+    assert output.usage["reused_tokens"] > 0
+    check_nothing_is_held(llm)
+
+
 def test_more_chunks_than_there_is_room_for(tiny_llama: Path, tmp_path: Path) -> None:
     pieces = asked(8, chunks=5)[1]
     wanted = complete(engine(tiny_llama, folder=tmp_path), [pieces])
@@ -210,8 +228,9 @@ def test_another_engine_finds_what_is_on_disk(
         path.write_bytes(path.read_bytes()[:5000])
     third = engine(tiny_llama, folder=tmp_path)
     full = oracle.generate([prompt.ids], greedy(12))[0].token_ids
-    assert complete(third, [pieces]) == [full], "what is damaged is computed in its prompt"
-    assert complete(third, [pieces]) == [full], "which is an exact prefix then"
+    asks = [third.request(pieces, greedy(12)) for _ in range(2)]  # nothing is loaded ahead
+    assert third._run_one(asks[0]).token_ids == full, "what is damaged is computed in its prompt"
+    assert third._run_one(asks[1]).token_ids == full, "which is an exact prefix then"
     assert complete(engine(tiny_llama, folder=tmp_path), [pieces]) == wanted
 
 
@@ -374,6 +393,48 @@ def test_nothing_is_expected_behind_an_interrupt(
     monkeypatch.setattr(llm.engine.runner, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         llm.generate(ONE, greedy(2))
+    assert not llm.engine.reuse.store._expected
+
+
+def test_nothing_is_expected_of_a_job_that_nobody_reads_on(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = engine(tiny_llama)
+    assert llm.engine.reuse is not None
+    real = llm.engine.add
+
+    def refused(request: Any) -> None:
+        if request.admits is None and request.sampling.max_tokens == 2:
+            raise RequestError("refused")
+        real(request)
+
+    monkeypatch.setattr(llm.engine, "add", refused)
+    for _, output in llm.generate_batch([ONE, ONE, ONE], greedy(2)):
+        assert output.completions[0].error == "refused"
+        assert llm.engine.reuse.store._expected, "the others were not sent yet"
+        break
+    assert not llm.engine.reuse.store._expected
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_nothing_is_expected_of_requests_that_were_not_added(
+    calls: int, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = engine(tiny_llama)
+    assert llm.engine.reuse is not None
+    real, added = llm.engine.add, []
+
+    def interrupted(request: Any) -> None:
+        if request.admits is None and request.sampling.max_tokens == 2:
+            added.append(request)
+            if len(added) == calls:
+                raise KeyboardInterrupt
+        real(request)
+
+    monkeypatch.setattr(llm.engine, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        llm.generate([ONE, ONE, ONE], greedy(2))
+    assert len(added) == calls
     assert not llm.engine.reuse.store._expected
 
 

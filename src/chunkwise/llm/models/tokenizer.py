@@ -136,6 +136,12 @@ class Tokenizer:
             ids = used.encode(text, add_special_tokens=False).ids
         return [*self.prefix_ids, *ids] if add_bos else ids
 
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """Token ids of a text, all of it text, and the character that each begins with."""
+        text = text.encode("utf-8", "replace").decode() if not text.isascii() else text
+        found = self._plain.encode(text, add_special_tokens=False)
+        return found.ids, [start for start, _ in found.offsets]
+
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of token ids; ids beyond the vocabulary are nothing."""
         known = [i for i in ids if i < self.vocab_size]
