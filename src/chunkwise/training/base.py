@@ -154,6 +154,15 @@ class Paced(Protocol):
         ...
 
 
+@runtime_checkable
+class Closing(Protocol):
+    """A task that holds something, such as processes, until it is closed."""
+
+    def close(self) -> None:
+        """Let go of it; asked once when a run ends, however it ends."""
+        ...
+
+
 class Recipe(Protocol):
     """Makes a model from data. A frozen dataclass whose fields are its options."""
 

@@ -9,6 +9,7 @@ OUT/model/            the finished model with its card.json
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -28,7 +29,7 @@ from chunkwise.errors import (
     TrainingError,
 )
 from chunkwise.packaged import CARD, checksums
-from chunkwise.training.base import Plan, Recipe, Task, recipes
+from chunkwise.training.base import Closing, Plan, Recipe, Task, recipes
 
 try:
     from chunkwise.training.card import make_card
@@ -149,16 +150,17 @@ def run(
         task = recipe.prepare(
             Path(settings.data), asked.out, seed=settings.seed, device=device, dtype=dtype
         )
-        plan, loop, settings = _start(asked, recipe, task, settings, (device, dtype), on_note)
-        deadline = started + 60 * (asked.budget_minutes or float("inf"))
-        run_ = _Run(asked.out, settings, task, plan, loop, on_note)
-        if asked.finish:
-            return run_.outcome()
+        with contextlib.closing(task) if isinstance(task, Closing) else contextlib.nullcontext():
+            plan, loop, settings = _start(asked, recipe, task, settings, (device, dtype), on_note)
+            deadline = started + 60 * (asked.budget_minutes or float("inf"))
+            run_ = _Run(asked.out, settings, task, plan, loop, on_note)
+            if asked.finish:
+                return run_.outcome()
 
-        def is_over() -> bool:
-            return should_stop() or time.monotonic() > deadline
+            def is_over() -> bool:
+                return should_stop() or time.monotonic() > deadline
 
-        return run_.finish(on_step, is_over)
+            return run_.finish(on_step, is_over)
 
 
 class _Run:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
+from chunkwise.errors import TrainingError
 from chunkwise.training.nano.drawing import Drawing, QuestionBatch
 from chunkwise.training.nano.reused import ReusedBatch
 
@@ -45,7 +48,13 @@ class Ahead:
         for n, its in wanted:
             if (n, its) not in self._coming and not self._drawing.kind(n, its).is_text:
                 self._coming[n, its] = pool.submit(_draw, n, its)
-        return self._coming.pop((step, stage)).result()
+        try:
+            return self._coming.pop((step, stage)).result()
+        except BrokenProcessPool as exc:
+            raise TrainingError(
+                "A process that draws batches has died, maybe for want of memory. Go on with "
+                "--resume, with fewer `workers`."
+            ) from exc
 
     def close(self) -> None:
         """End the processes; they begin again when batches are asked for."""
@@ -67,6 +76,7 @@ class Ahead:
 
 def _begin(*parts: object) -> None:
     global _drawing
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains ends these
     _drawing = Drawing(*parts)  # type: ignore[arg-type]
 
 

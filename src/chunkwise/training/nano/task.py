@@ -179,6 +179,10 @@ class NanoTask:
             return sys.maxsize
         return (step // self.recipe.evaluate_every + 1) * self.recipe.evaluate_every
 
+    def close(self) -> None:
+        """See `Closing.close`."""
+        self._ahead.close()
+
     def rate(self, step: int, steps: int, planned: float) -> float:
         """See `Paced.rate`: risen again at each stage, falling to nearly nothing in the last.
 
