@@ -10,7 +10,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from chunkwise.types import Chunk, Delta, Hit, Prompt, SamplingParams, Span, content_id
+from chunkwise.types import (
+    Chunk,
+    Delta,
+    Hit,
+    Prompt,
+    SamplingParams,
+    Span,
+    TokenLosses,
+    content_id,
+)
 
 
 @dataclass
@@ -101,6 +110,36 @@ class HashingEmbedder:
             for word in text.lower().split():
                 vectors[row, int(content_id(word), 16) % self.dim] += 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@dataclass
+class UndecidedModel(ScriptedModel):
+    """A `ScoringModel` for which a text's likelihood hangs on prompt and text alone."""
+
+    def nll(self, prefix: str | Prompt, text: str) -> NDArray[np.float32]:
+        before = prefix if isinstance(prefix, str) else "".join(s.text for s in prefix.segments)
+        return np.array([int(content_id(before + text), 16) % 7], np.float32)
+
+    def next_logits(self, prompt: str | Prompt) -> NDArray[np.float32]:
+        return np.zeros(2, np.float32)
+
+
+@dataclass(frozen=True)
+class WordScorer:
+    """A `TextScorer` whose tokens are words: one that came before costs a tenth."""
+
+    fingerprint: str = "fake-words"
+
+    def token_losses(self, text: str) -> TokenLosses:
+        found = list(re.finditer(r"\S+", text))
+        seen: set[str] = set()
+        nats = []
+        for match in found:
+            loss = 1 + int(content_id(match[0]), 16) % 7
+            nats.append(loss / 10 if match[0] in seen else loss)
+            seen.add(match[0])
+        starts = np.array([match.start() for match in found], np.int64)
+        return TokenLosses(starts, np.array(nats, np.float32))
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from chunkwise.errors import RequestError
 from chunkwise.pipeline.ingest import Ingest, Progress, context_of, embedded_form
 from chunkwise.rag.chunking import chunkers
 from chunkwise.rag.counting import named_counter
 from chunkwise.rag.embedding.hashing import HashingEmbedder
 from chunkwise.rag.parsing.worker import ParserPool
 from chunkwise.store import Store
-from chunkwise.types import Chunk, Filter, Span, content_id
+from chunkwise.types import Chunk, Document, Filter, Query, Span, content_id
 from tests.pipeline.folders import (
     RECIPE,
     CountingEmbedder,
@@ -92,6 +93,26 @@ def test_a_changed_paragraph_is_the_only_one_embedded(folder: Path, store: Store
     info = store.info("docs/doc005.txt")
     assert info is not None
     assert info.version == 2
+    assert store.check() == []
+
+
+def test_a_document_that_a_model_cannot_read_is_reported_and_the_others_are_stored(
+    folder: Path, store: Store
+) -> None:
+    counter = named_counter("words")
+
+    @dataclasses.dataclass(frozen=True)
+    class Picky:
+        size: int = 20
+
+        def split(self, document: Document, query: Query | None = None) -> list[Span]:
+            if document.name.endswith("003.txt"):
+                raise RequestError("too long for the model")
+            return chunkers.build("recursive", size=20, counter=counter).split(document)
+
+    report = make_ingest(store, folder, chunker=Picky()).run([folder / "docs"])
+    assert report.failed == [("docs/doc003.txt", "too long for the model")]
+    assert report.added == 11
     assert store.check() == []
 
 

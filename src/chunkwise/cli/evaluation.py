@@ -1,4 +1,4 @@
-"""Commands that measure: eval qa, eval segmentation, eval perplexity."""
+"""Commands that measure: eval qa, eval chunking, eval segmentation, eval perplexity."""
 
 from __future__ import annotations
 
@@ -30,10 +30,20 @@ from chunkwise.cli.questions import (
     ModelOption,
     RetrieverOption,
 )
-from chunkwise.errors import ConfigError
+from chunkwise.errors import ConfigError, RequestError
 from chunkwise.evaluation.answers import AnswerSummary, ScoredAnswer, compare_answers, summarise
 from chunkwise.evaluation.bootstrap import Interval
 from chunkwise.evaluation.boundaries import BoundaryCounts
+from chunkwise.evaluation.chunking import (
+    BUDGETS,
+    case_row,
+    compare_chunking,
+    evaluate_chunking,
+    read_cases,
+    read_earlier,
+    summarise_chunking,
+)
+from chunkwise.evaluation.cohesion import cohesion
 from chunkwise.evaluation.perplexity import (
     TextLoss,
     loss_row,
@@ -63,6 +73,15 @@ _MEASURES = {
     "f1": "F1",
     "answered": "answered",
     "auc": "AUC of abstention",
+}
+_CHUNKING_MEASURES = {
+    "recall": "recall",
+    "precision": "precision",
+    "precision_omega": "precision-omega",
+    "iou": "IoU",
+    "best_iou": "IoU*",
+    "lost_by_chunking": "lost by chunking",
+    "lost_by_retrieval": "lost by retrieval",
 }
 _BOUNDARY_MEASURES = {"f1": "boundary F1", "pk": "Pk", "windowdiff": "WindowDiff"}
 _LOSS_MEASURES = {"perplexity": "perplexity", "bits_per_byte": "bits per byte"}
@@ -120,6 +139,68 @@ def qa(
         _show_answers(name, summary, failed, differences)
     if failed:
         raise typer.Exit(1)
+
+
+@eval_app.command()
+def chunking(
+    questions: Annotated[Path, typer.Argument(metavar="QUESTIONS", help="JSON lines.")],
+    corpus: CorpusOption = DEFAULT_CORPUS,
+    retriever: RetrieverOption = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Chunks that are retrieved.")] = 5,
+    budgets: Annotated[
+        list[int] | None,
+        typer.Option("--budget", min=1, help="Tokens at which recall is shown. Repeatable."),
+    ] = None,
+    compat: Annotated[
+        str, typer.Option(help="exact, or chroma: the published arithmetic, for comparison.")
+    ] = "exact",
+    with_cohesion: Annotated[
+        bool,
+        typer.Option("--cohesion", help="ChunkScore, boundary clarity and stickiness too; slow."),
+    ] = False,
+    rows: RowsOption = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Compare with the --rows of an earlier run.")
+    ] = None,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how much of the characters that answer questions the chunks of a corpus bring back.
+
+    A line is {"question": ..., "references": [{"document": ..., "start": ..., "end": ...}]}, or
+    "text" in place of the offsets.
+
+    To compare two ways to cut, add the documents to two corpora, and run this on the second with
+    --baseline and the --rows of the first. Recall at a budget of tokens is what can be compared
+    between chunks of different sizes.
+    """
+    if compat not in ("exact", "chroma"):
+        raise ConfigError(f"--compat must be exact or chroma, got {compat!r}.")
+    _keep_apart(questions, rows)
+    with open_with(corpus, sets, retriever=retriever) as opened:
+        about = _about_chunking(opened)
+        asked = read_cases(questions, opened.document)
+        cases = [one.case for one in asked]
+        earlier = None if baseline is None else read_earlier(baseline, asked)
+        found: list[dict[str, float]] = []
+        scored = evaluate_chunking(opened, cases, k=k, budgets=budgets or BUDGETS)
+        with _writing(rows) as write:
+            for scores in _counted(scored, len(cases), "asking", hidden=as_json):
+                write(case_row(asked[len(found)], scores))
+                found.append(scores)
+        if with_cohesion:
+            about |= _cohesion(opened)
+    about |= {"questions": len(cases), "k": k}
+    measures = summarise_chunking(found, cases)
+    differences = None if earlier is None else compare_chunking(found, earlier, cases)
+    if as_json:
+        against = {"file": str(baseline), **_intervals(differences)} if differences else None
+        print_json({**about, **_intervals(measures), "baseline": against})
+        return
+    names = _chunking_names(measures, compat)
+    less = differences and {names[key]: differences[key] for key in names if key in differences}
+    _show_measures({title: measures[key] for key, title in names.items()}, less)
+    out().print(", ".join(f"{key}: {value}" for key, value in about.items()), style="dim")
 
 
 @eval_app.command()
@@ -286,18 +367,58 @@ def _show_answers(
 ) -> None:
     for row in failed:
         err().print(f"[red]failed:[/red] {escape(row.question.id)}: {escape(row.error)}")
-    headings = ["measure", "value, 95 % interval"]
-    if differences is not None:
-        headings.append("less the baseline")
-    table = _table(headings)
-    for key, title in _MEASURES.items():
-        cells = [title, _shown(summary.measures[key])]
-        if differences is not None:
-            cells.append(_shown(differences[key], signed=True))
-        table.add_row(*cells)
-    out().print(table)
+    less = differences and {title: differences[key] for key, title in _MEASURES.items()}
+    _show_measures({title: summary.measures[key] for key, title in _MEASURES.items()}, less)
     counts = f"{summary.num_questions} questions, {summary.num_answerable} answerable"
     out().print(f"{counts}, by {escape(name)}", style="dim")
+
+
+def _about_chunking(corpus: Corpus) -> dict[str, Any]:
+    """What is measured; a corpus that is not there is said first."""
+    corpus.stats()
+    sizes = [c.tokens for info in corpus.documents() for c in corpus.store.chunks(info.name)]
+    return {
+        "chunker": spec_name(corpus.settings.chunker),
+        "retriever": spec_name(corpus.settings.retriever),
+        "chunks": len(sizes),
+        "mean_tokens": round(sum(sizes) / max(len(sizes), 1), 1),
+    }
+
+
+def _cohesion(corpus: Corpus) -> dict[str, float]:
+    """Means over all runs of chunks, by the local language model or the packaged one."""
+    found: list[dict[str, float]] = []
+    for info in corpus.documents():
+        texts = [chunk.text for chunk in corpus.store.chunks(info.name)]
+        try:
+            found += cohesion(corpus.parts.foreseer, corpus.parts.embedder, [texts])
+        except RequestError as exc:
+            err().print(f"[red]left out:[/red] {escape(info.name)}: {escape(str(exc))}")
+    names = found[0] if found else {}
+    return {name: round(sum(row[name] for row in found) / len(found), 4) for name in names}
+
+
+def _chunking_names(measures: Mapping[str, Interval], compat: str) -> dict[str, str]:
+    """Measures that are shown, with their titles."""
+    before = "chroma_" if compat == "chroma" else ""
+    names = {f"{before}{key}": title for key, title in _CHUNKING_MEASURES.items()}
+    budgets = {key: key.replace("recall_at_", "recall at ") for key in measures if "_at_" in key}
+    return {key: title for key, title in names.items() if key in measures} | budgets
+
+
+def _show_measures(
+    measures: Mapping[str, Interval], differences: Mapping[str, Interval] | None
+) -> None:
+    """A table of measures, beside what they are more than a baseline's."""
+    table = _table(["measure", "value, 95 % interval"])
+    if differences is not None:
+        table.add_column("less the baseline", justify="right")
+    for title, interval in measures.items():
+        cells = [title, _shown(interval)]
+        if differences is not None:
+            cells.append(_shown(differences[title], signed=True) if title in differences else "-")
+        table.add_row(*cells)
+    out().print(table)
 
 
 def _show_boundaries(summaries: Mapping[str, SegmentationSummary]) -> None:

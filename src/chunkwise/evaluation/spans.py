@@ -199,13 +199,33 @@ def evaluate_spans(
     chunking = Chunking(chunks)
     rows = []
     for case in cases:
-        retrieved = [hit.place for hit in search(case.question, k)]
-        row = _row(case.references, retrieved, chunking)
+        best = [hit.place for hit in search(case.question, k)]
         ranked = search(case.question, depth) if budgets else []
-        for budget in budgets:
-            row[f"recall_at_{budget}"] = recall_at(case.references, ranked, budget=budget)
-        rows.append(row)
+        rows.append(score_case(case.references, best, ranked, chunking, budgets=budgets))
     return Report(name, rows)
+
+
+def score_case(
+    references: Sequence[Place],
+    best: Sequence[Place],
+    ranked: Sequence[Retrieved],
+    chunking: Chunking,
+    *,
+    budgets: Sequence[int],
+) -> dict[str, float]:
+    """All measures of one question.
+
+    Args:
+        references: The characters that answer it.
+        best: The chunks that were retrieved.
+        ranked: More of them, best first, enough to fill the budgets.
+        chunking: All chunks of the corpus.
+        budgets: Tokens of `recall_at_<budget>`.
+    """
+    row = _row(references, best, chunking)
+    for budget in budgets:
+        row[f"recall_at_{budget}"] = recall_at(references, ranked, budget=budget)
+    return row
 
 
 def _row(

@@ -23,7 +23,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from chunkwise.errors import ChunkwiseError, ConfigError, StoreError
+from chunkwise.errors import ChunkwiseError, ConfigError, RequestError, StoreError
 from chunkwise.rag.chunking import Chunker, cut
 from chunkwise.rag.parsing.files import Skipped, document_name, walk
 from chunkwise.rag.parsing.worker import Job, Limits, Parsed, ParserPool
@@ -308,9 +308,13 @@ class Ingest:
 
     def _cut(
         self, document: Document, *, source_hash: str, size_bytes: int, mtime_ns: int
-    ) -> Prepared:
+    ) -> Prepared | None:
         started = time.perf_counter()
-        spans = self.chunker.split(document)
+        try:
+            spans = self.chunker.split(document)
+        except RequestError as exc:  # a model that helps to cut cannot read it
+            self.report.failed.append((document.name, str(exc)))
+            return None
         chunks = cut(document, spans, self.counter, size=self.chunker.size)
         self._spent("cut", started)
         return self._prepare(

@@ -34,6 +34,7 @@ from chunkwise.types import (
     SamplingParams,
     ScoringModel,
     Segmenter,
+    TextScorer,
     TokenCounter,
 )
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from chunkwise.store import Store
 
 logger = logging.getLogger(__name__)
+
+_FORESEER_KV_MB = 64
 
 
 class Parts:
@@ -92,7 +95,42 @@ class Parts:
             parts["segmenter"] = self.segmenter
         if "embedder" in fields:
             parts["embedder"] = self.embedder
+        if "scorer" in fields:
+            parts["scorer"] = self.scorer
+        if "model" in fields:
+            parts["model"] = self.foreseer
         return chunkers.build(spec, **parts)
+
+    @functools.cached_property
+    def scorer(self) -> TextScorer:
+        """Says how well texts can be foreseen, with `foreseer`."""
+        from chunkwise.llm.losses import WindowScorer
+
+        return WindowScorer(cast("LLM", self.foreseer))
+
+    @functools.cached_property
+    def foreseer(self) -> ScoringModel:
+        """The local language model if one is set, else the packaged one.
+
+        Raises:
+            ConfigError: None is set, and none is packaged.
+            MissingDependencyError: A package that it needs is not installed.
+        """
+        config.require_llm()
+        from chunkwise.llm.local import LLM
+
+        if self.settings.model and not self.settings.base_url:
+            return self.scoring_model
+        folder = packaged_folder("nano")
+        if folder is None:
+            raise ConfigError(
+                "No language model is packaged that could tell how likely a text is: set `model` "
+                "to a folder, or use another chunker."
+            )
+        s = self.settings
+        return LLM(
+            folder, dtype=s.dtype, kernels=s.kernels, device=s.device, kv_budget_mb=_FORESEER_KV_MB
+        )
 
     @functools.cached_property
     def model(self) -> LanguageModel:
@@ -310,6 +348,8 @@ class Parts:
             cut["segmenter"] = self.segmenter.fingerprint
         if "embedder" in fields:
             cut["embedder"] = self.embedder.fingerprint
+        if "scorer" in fields or "model" in fields:
+            cut["model"] = self.foreseer.fingerprint
         return {
             "parse": PARSE_VERSION,
             "chunk": json.dumps(cut, sort_keys=True, default=str),

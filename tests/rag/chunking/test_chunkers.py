@@ -11,7 +11,7 @@ from chunkwise.rag.chunking import Chunker, chunkers
 from chunkwise.rag.counting import named_counter
 from chunkwise.types import Block, BlockKind, Document, Span
 from tests.conformance.chunking_cases import counter
-from tests.fakes import HashingEmbedder, SimpleSegmenter
+from tests.fakes import HashingEmbedder, SimpleSegmenter, UndecidedModel, WordScorer
 
 WORDS = named_counter("words")
 
@@ -27,6 +27,8 @@ def build(name: str, **options: object) -> Chunker:
         counter=WORDS,
         segmenter=SimpleSegmenter(),
         embedder=HashingEmbedder(),
+        scorer=WordScorer(),
+        model=UndecidedModel(),
     )
 
 

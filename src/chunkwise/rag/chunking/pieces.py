@@ -8,6 +8,7 @@ accepted and made shorter until it fits. So the limit holds for every counter.
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 import re
 import unicodedata
@@ -283,6 +284,26 @@ def merge(
     """Spans of runs of pieces; a run that proves too long for the limit is cut again."""
     runs = (Span(pieces[i].start, pieces[j - 1].end) for i, j in tiles)
     return fitting_pieces(ruler, runs, size)
+
+
+def merge_while_fit(
+    ruler: Ruler, pieces: Sequence[Span], ends: Sequence[int], size: int
+) -> list[tuple[int, int]]:
+    """Runs of pieces that end at these, from the left joined while they fit together.
+
+    Args:
+        ruler: Measures the text.
+        pieces: In order.
+        ends: One past the last piece of each run, rising, the last one left out.
+        size: Most tokens that are joined.
+    """
+    tiles: list[tuple[int, int]] = []
+    for first, end in itertools.pairwise([0, *ends, len(pieces)]):
+        if tiles and ruler.seems_to_fit(pieces[tiles[-1][0]].start, pieces[end - 1].end, size):
+            tiles[-1] = (tiles[-1][0], end)
+        else:
+            tiles.append((first, end))
+    return tiles
 
 
 def _shrink(ruler: Ruler, chunk: Span, size: int, *, choose: Choose, fill: float) -> Span:

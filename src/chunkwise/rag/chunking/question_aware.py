@@ -1,0 +1,123 @@
+"""The one of several ways to cut a document whose chunks stand best for themselves.
+
+Source: QChunker (arXiv 2603.11650): several partitions of a document, of which the highest
+    ChunkScore is taken.
+Differs: the partitions come from other chunkers here, not from sampling a trained model, so no
+    outline of questions is generated. ChunkScore prefers few, large chunks whatever their quality,
+    so only partitions whose mean chunk is about as long as the first one's compete.
+Exact when: never.
+Cost: all candidates, and two readings of each of their chunks by a language model.
+Helps or hurts: not measured yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chunkwise.errors import ConfigError
+from chunkwise.rag._cohesion import chunk_score
+from chunkwise.rag.chunking.base import Chunker, chunkers
+from chunkwise.rag.chunking.pieces import check_sizes
+from chunkwise.registry import Spec, spec_name
+from chunkwise.types import (
+    Document,
+    Embedder,
+    Query,
+    ScoringModel,
+    Segmenter,
+    Span,
+    TextScorer,
+    TokenCounter,
+)
+
+__all__ = ["QuestionAwareChunker"]
+
+_OWN = "question_aware"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionAwareChunker:
+    """Takes the candidate with the highest ChunkScore.
+
+    Attributes:
+        counter: Counts the tokens.
+        segmenter: Finds the sentences.
+        embedder: Embeds chunks, and what candidates embed.
+        scorer: Foresees texts, for candidates that ask.
+        model: Foresees chunks.
+        size: Most tokens of a chunk.
+        overlap: Tokens of the chunk before that a chunk repeats, at most; in [0, size).
+        candidates: Chunkers that compete; the first one says how long chunks are about.
+        weight: Of clean cuts beside distinct chunks, in [0, 1].
+        tolerance: How far a candidate's mean length may be from the first one's, as a share.
+    """
+
+    counter: TokenCounter
+    segmenter: Segmenter
+    embedder: Embedder
+    scorer: TextScorer
+    model: ScoringModel
+    size: int = 200
+    overlap: int = 0
+    candidates: Sequence[Spec] = ("recursive", "structural", "sentence", "perplexity")
+    weight: float = 0.3
+    tolerance: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_sizes(self.size, self.overlap)
+        if isinstance(self.candidates, str | Mapping) or not self.candidates:
+            raise ConfigError(f"`candidates` must be a list of chunkers, got {self.candidates!r}.")
+        if _OWN in map(spec_name, self.candidates):
+            raise ConfigError(f"`candidates` must not hold {_OWN!r} itself.")
+        for name in ("weight", "tolerance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"`{name}` must be in [0, 1], got {getattr(self, name)!r}.")
+
+        for chunker in self._built():
+            if chunker.size > self.size or chunker.overlap > self.overlap:
+                raise ConfigError(
+                    f"`candidates` must keep `size` {self.size} and `overlap` {self.overlap}, got "
+                    f"{chunker.size} and {chunker.overlap}."
+                )
+
+    def _built(self) -> list[Chunker]:
+        parts: dict[str, Any] = {
+            "counter": self.counter,
+            "segmenter": self.segmenter,
+            "embedder": self.embedder,
+            "scorer": self.scorer,
+            "model": self.model,
+            "size": self.size,
+            "overlap": self.overlap,
+        }
+        return [chunkers.build(spec, **parts) for spec in self.candidates]
+
+    def split(self, document: Document, query: Query | None = None) -> list[Span]:
+        """Spans of the chunks; see `Chunker`."""
+        cuts = [chunker.split(document, query) for chunker in self._built()]
+        first = cuts[0]
+        if len(first) < 2:
+            return first
+        alike: list[list[Span]] = []
+        for cut in cuts:
+            if cut not in alike and self._is_alike(cut, first):
+                alike.append(cut)
+        return max(alike, key=lambda cut: self._score(document.text, cut))
+
+    def _is_alike(self, cut: Sequence[Span], first: Sequence[Span]) -> bool:
+        """Whether there are about as many chunks, and some to compare."""
+        return len(cut) > 1 and abs(len(first) / len(cut) - 1) <= self.tolerance
+
+    def _score(self, text: str, cut: Sequence[Span]) -> float:
+        """Mean ChunkScore of runs of chunks, at most a quarter as many as a vector's dimensions."""
+        most = max(self.embedder.dim // 4, 2)
+        runs = [cut[i : i + most] for i in range(0, len(cut), most)]
+        texts = [[text[a:b] for a, b in run] for run in runs if len(run) > 1]
+        scores = [
+            chunk_score(self.model, self.embedder, some, weight=self.weight).total for some in texts
+        ]
+        return float(np.mean(scores))
