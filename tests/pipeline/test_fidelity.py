@@ -33,15 +33,29 @@ def test_auto_takes_the_least_share_that_passes(tmp_path: Path) -> None:
     nano = packaged_folder("nano")
     assert nano is not None
     llm = LLM(nano, reuse=ReuseSettings(AUTO[0], prompts()[0]))
-    reusing = Reusing(llm, "auto", tmp_path, 0.9)
-    reusing.settle()
-    assert reusing.policy == AUTO[0]
-    strict = Reusing(llm, "auto", tmp_path, 0.95)
+    strict = Reusing(llm, "auto", tmp_path, 1.0)
     strict.settle()
-    assert strict.policy == AUTO[1], "it passes with a share of .3 only"
-    assert llm.engine.reuse is not None
-    assert llm.engine.reuse.policy.ratio == 0.3  # type: ignore[attr-defined]
-    assert len(list((tmp_path / "fidelity").iterdir())) == 2
+    assert strict.policy is None, "two facts told apart are not reused without loss"
+    kept = {share_of(path): path for path in (tmp_path / "fidelity").iterdir()}
+    assert sorted(kept) == [0.15, 0.3]
+    for share, answers in ((0.15, 0.92), (0.3, 0.96)):  # what was measured is not measured again
+        stored = json.loads(kept[share].read_text())
+        assert 0.7 < stored["found"]["answers"] < 1.0
+        stored["found"]["answers"] = answers
+        kept[share].write_text(json.dumps(stored))
+    for least, policy in ((0.9, AUTO[0]), (0.95, AUTO[1]), (0.97, None)):
+        llm = LLM(nano, reuse=ReuseSettings(AUTO[0], prompts()[0]))
+        reusing = Reusing(llm, "auto", tmp_path, least)
+        reusing.settle()
+        assert reusing.policy == policy
+        used = llm.engine.reuse and llm.engine.reuse.policy.ratio  # type: ignore[attr-defined]
+        assert used == (policy and policy["ratio"])
+
+
+def share_of(path: Path) -> float:
+    """The share of the policy that a stored test is of."""
+    key = json.loads(path.read_text())["key"]
+    return float(json.loads(key[key.index("{") :])["ratio"])
 
 
 def test_a_test_that_takes_long_is_left_for_another_time(
