@@ -96,6 +96,11 @@ RowsOption = Annotated[
 ]
 
 
+BaselineOption = Annotated[
+    Path | None, typer.Option(help="Compare with the --rows of an earlier run.")
+]
+
+
 @eval_app.command()
 def qa(
     questions: Annotated[Path, typer.Argument(metavar="QUESTIONS", help="JSON lines.")],
@@ -108,9 +113,7 @@ def qa(
         float | None, typer.Option(help="Confidence below which nothing is found.")
     ] = None,
     rows: RowsOption = None,
-    baseline: Annotated[
-        Path | None, typer.Option(help="Compare with the --rows of an earlier run.")
-    ] = None,
+    baseline: BaselineOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -159,9 +162,7 @@ def chunking(
         typer.Option("--cohesion", help="ChunkScore, boundary clarity and stickiness too; slow."),
     ] = False,
     rows: RowsOption = None,
-    baseline: Annotated[
-        Path | None, typer.Option(help="Compare with the --rows of an earlier run.")
-    ] = None,
+    baseline: BaselineOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from chunkwise.errors import ConfigError
-from chunkwise.rag._cohesion import chunk_score, mean_loss
+from chunkwise.rag._cohesion import chunk_score, mean_loss, runs
 from chunkwise.types import Embedder, ScoringModel
 
 
@@ -65,15 +65,12 @@ def cohesion(
     Raises:
         RequestError: Two chunks together are too long for the model.
     """
-    most = max(embedder.dim // 4, 2)
     for chunks in documents:
-        for first in range(0, len(chunks), most):
-            run = chunks[first : first + most]
-            if len(run) > 1:
-                score = chunk_score(model, embedder, run)
-                yield {
-                    "chunk_score": score.total,
-                    "boundary_clarity": score.independence,
-                    "separation": score.separation,
-                    "stickiness": stickiness(model, run),
-                }
+        for run in runs(chunks, embedder.dim):
+            score = chunk_score(model, embedder, run)
+            yield {
+                "chunk_score": score.total,
+                "boundary_clarity": score.independence,
+                "separation": score.separation,
+                "stickiness": stickiness(model, run),
+            }

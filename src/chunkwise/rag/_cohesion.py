@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
 from chunkwise.types import Embedder, ScoringModel
+
+T = TypeVar("T")
 
 _ALPHA = 1e-3
 _WEIGHT = 0.3
@@ -33,6 +35,14 @@ class ChunkScore(NamedTuple):
     total: float
     independence: float
     separation: float
+
+
+def runs(chunks: Sequence[T], dim: int) -> list[Sequence[T]]:
+    """Runs of neighbours, at most a quarter as many as a vector has dimensions: with more,
+    separation falls for that alone. Runs of one are left out."""
+    most = max(dim // 4, 2)
+    found = [chunks[first : first + most] for first in range(0, len(chunks), most)]
+    return [run for run in found if len(run) > 1]
 
 
 def boundary_clarity(model: ScoringModel, chunks: Sequence[str]) -> NDArray[np.float64]:

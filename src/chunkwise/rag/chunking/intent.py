@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,14 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
-from chunkwise.rag._tiling import segment_dp
-from chunkwise.rag.chunking.pieces import (
-    Ruler,
-    add_overlap,
-    check_sizes,
-    fitting_pieces,
-    merge,
-)
+from chunkwise.rag.chunking.pieces import Ruler, best_runs, check_sizes, tiled
 from chunkwise.types import Document, Embedder, Query, Segmenter, Span, TokenCounter
 
 __all__ = ["IntentChunker"]
@@ -91,23 +83,28 @@ class IntentChunker:
 
     def split(self, document: Document, query: Query | None = None) -> list[Span]:
         """Spans of the chunks; see `Chunker`. With a query, it is one of the questions."""
-        ruler, room = Ruler(document, self.counter, self.size), self.size - self.overlap
-        pieces = fitting_pieces(ruler, self.segmenter.split(document.text), room)
-        if len(pieces) < 2:
-            return pieces
-        relevance = self._relevance(document, pieces, [query.text] if query else [])
-        breaks = [0.0, *(self.breaks * b for b in _breaks(document, pieces))]
+        asked = [query.text] if query else []
 
-        def gain(i: int, j: int) -> float:
-            length = j - i
-            if length > 1 and not ruler.seems_to_fit(pieces[i].start, pieces[j - 1].end, room):
-                return -math.inf
-            earned = relevance[length - 1][i] * (length if self.centred else 1)
-            apart = (length - self.target) ** 2
-            return float(earned) - self.length_weight * apart - self.cost + breaks[i]
+        def runs(ruler: Ruler, pieces: Sequence[Span], room: int) -> list[tuple[int, int]]:
+            relevance = self._relevance(document, pieces, asked)
+            breaks = [0.0, *(self.breaks * b for b in _breaks(document, pieces))]
 
-        tiles = segment_dp(gain, len(pieces), 1, min(self.longest, len(pieces)))
-        return add_overlap(ruler, merge(ruler, pieces, tiles, room), self.overlap)
+            def gain(i: int, j: int) -> float:
+                length = j - i
+                earned = relevance[length - 1][i] * (length if self.centred else 1)
+                apart = (length - self.target) ** 2
+                return float(earned) - self.length_weight * apart - self.cost + breaks[i]
+
+            return best_runs(ruler, pieces, room, gain, longest=self.longest)
+
+        return tiled(
+            document,
+            runs,
+            counter=self.counter,
+            segmenter=self.segmenter,
+            size=self.size,
+            overlap=self.overlap,
+        )
 
     def _relevance(
         self, document: Document, pieces: Sequence[Span], asked: Sequence[str]

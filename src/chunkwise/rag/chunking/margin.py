@@ -20,14 +20,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from chunkwise.errors import ConfigError
-from chunkwise.rag.chunking.pieces import (
-    Ruler,
-    add_overlap,
-    check_sizes,
-    fitting_pieces,
-    merge,
-    merge_while_fit,
-)
+from chunkwise.rag.chunking.pieces import Ruler, check_sizes, merge_while_fit, tiled
 from chunkwise.types import (
     Document,
     Prompt,
@@ -85,12 +78,18 @@ class MarginChunker:
 
     def split(self, document: Document, query: Query | None = None) -> list[Span]:
         """Spans of the chunks; see `Chunker`."""
-        ruler, room = Ruler(document, self.counter, self.size), self.size - self.overlap
-        pieces = fitting_pieces(ruler, self.segmenter.split(document.text), room)
-        if len(pieces) < 2:
-            return pieces
-        tiles = merge_while_fit(ruler, pieces, list(self._ends(ruler, pieces, room)), room)
-        return add_overlap(ruler, merge(ruler, pieces, tiles, room), self.overlap)
+        return tiled(
+            document,
+            self._runs,
+            counter=self.counter,
+            segmenter=self.segmenter,
+            size=self.size,
+            overlap=self.overlap,
+        )
+
+    def _runs(self, ruler: Ruler, pieces: Sequence[Span], room: int) -> list[tuple[int, int]]:
+        ends = list(self._ends(ruler, pieces, room))
+        return merge_while_fit(ruler, pieces, ends, room)
 
     def _ends(self, ruler: Ruler, pieces: Sequence[Span], room: int) -> Iterator[int]:
         """One past the last sentence of each chunk but the last."""

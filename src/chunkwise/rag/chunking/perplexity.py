@@ -18,7 +18,6 @@ Helps or hurts: not measured yet.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -27,16 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
-from chunkwise.rag._tiling import segment_dp
-from chunkwise.rag.chunking.pieces import (
-    Ruler,
-    add_overlap,
-    check_sizes,
-    fitting_pieces,
-    longest_run,
-    merge,
-    merge_while_fit,
-)
+from chunkwise.rag.chunking.pieces import Ruler, best_runs, check_sizes, merge_while_fit, tiled
 from chunkwise.types import (
     Document,
     Query,
@@ -91,37 +81,25 @@ class PerplexityChunker:
 
     def split(self, document: Document, query: Query | None = None) -> list[Span]:
         """Spans of the chunks; see `Chunker`."""
-        ruler, room = Ruler(document, self.counter, self.size), self.size - self.overlap
-        pieces = fitting_pieces(ruler, self.segmenter.split(document.text), room)
-        if len(pieces) < 2:
-            return pieces
-        losses = sentence_losses(self.scorer.token_losses(document.text), pieces)
-        tile = self._merged if self.mode == "paper" else self._deepest
-        return add_overlap(
-            ruler, merge(ruler, pieces, tile(ruler, pieces, losses), room), self.overlap
+        return tiled(
+            document,
+            self._runs,
+            counter=self.counter,
+            segmenter=self.segmenter,
+            size=self.size,
+            overlap=self.overlap,
         )
 
-    def _deepest(
-        self, ruler: Ruler, pieces: Sequence[Span], losses: NDArray[np.float64]
-    ) -> list[tuple[int, int]]:
-        """Chunks with deep minima between them, and few."""
-        room = self.size - self.overlap
+    def _runs(self, ruler: Ruler, pieces: Sequence[Span], room: int) -> list[tuple[int, int]]:
+        """The paper's chunks, merged from the left while they fit; or chunks with deep minima
+        between them, and few."""
+        losses = sentence_losses(self.scorer.token_losses(ruler.text), pieces)
+        if self.mode == "paper":
+            ends = [i + 1 for i in minima(losses, self.threshold, dynamic=self.dynamic)]
+            return merge_while_fit(ruler, pieces, ends, room)
         depth = np.maximum(depths(losses) - self.threshold, 0.0)
         worth: list[float] = [0.0, *(depth[:-1] / (1.0 + depth[:-1])).tolist()]
-
-        def gain(i: int, j: int) -> float:
-            if j - i > 1 and not ruler.seems_to_fit(pieces[i].start, pieces[j - 1].end, room):
-                return -math.inf
-            return worth[i] - self.cost
-
-        return segment_dp(gain, len(pieces), 1, longest_run(ruler, pieces, room))
-
-    def _merged(
-        self, ruler: Ruler, pieces: Sequence[Span], losses: NDArray[np.float64]
-    ) -> list[tuple[int, int]]:
-        """The paper's chunks, merged from the left while they fit."""
-        ends = [i + 1 for i in minima(losses, self.threshold, dynamic=self.dynamic)]
-        return merge_while_fit(ruler, pieces, ends, self.size - self.overlap)
+        return best_runs(ruler, pieces, room, lambda i, _: worth[i] - self.cost)
 
 
 def sentence_losses(losses: TokenLosses, sentences: Sequence[Span]) -> NDArray[np.float64]:

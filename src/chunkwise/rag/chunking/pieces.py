@@ -15,7 +15,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from chunkwise.errors import ConfigError
-from chunkwise.types import Document, Span, TokenCounter
+from chunkwise.rag._tiling import segment_dp
+from chunkwise.types import Document, Segmenter, Span, TokenCounter
 
 MAX_CHARS_PER_TOKEN = 32
 """A chunk has at most `size` times as many characters: one token may stand for a megabyte."""
@@ -23,6 +24,9 @@ MAX_CHARS_PER_TOKEN = 32
 Choose = Callable[[int, int, int], int]
 """`(start, low, reach) -> stop`: where to end a chunk that starts at `start`, at most at
 `reach`, preferably not before `low`; `start < stop <= reach`."""
+
+Tile = Callable[["Ruler", Sequence[Span], int], Iterable[tuple[int, int]]]
+"""`(ruler, sentences, room) -> runs`, in order and without gaps, that should fit `room` tokens."""
 
 _LAST_SHARE = 0.7  # most of what is left that the last chunk but one takes
 _CLEAN = frozenset(" \n\t\r")
@@ -284,6 +288,60 @@ def merge(
     """Spans of runs of pieces; a run that proves too long for the limit is cut again."""
     runs = (Span(pieces[i].start, pieces[j - 1].end) for i, j in tiles)
     return fitting_pieces(ruler, runs, size)
+
+
+def tiled(
+    document: Document,
+    tile: Tile,
+    *,
+    counter: TokenCounter,
+    segmenter: Segmenter,
+    size: int,
+    overlap: int,
+) -> list[Span]:
+    """Spans of a document whose sentences are put together into runs.
+
+    Args:
+        document: What to cut.
+        tile: The runs; asked where there are two sentences or more.
+        counter: Counts tokens.
+        segmenter: Finds the sentences.
+        size: Most tokens of a span.
+        overlap: Tokens of the span before that a span repeats, at most.
+    """
+    ruler, room = Ruler(document, counter, size), size - overlap
+    pieces = fitting_pieces(ruler, segmenter.split(document.text), room)
+    if len(pieces) < 2:
+        return pieces
+    return add_overlap(ruler, merge(ruler, pieces, tile(ruler, pieces, room), room), overlap)
+
+
+def best_runs(
+    ruler: Ruler,
+    pieces: Sequence[Span],
+    size: int,
+    gain: Callable[[int, int], float],
+    *,
+    longest: int | None = None,
+) -> list[tuple[int, int]]:
+    """The runs of pieces that seem to fit with the largest sum of `gain(first, end)`; one piece
+    always fits.
+
+    Args:
+        ruler: Measures the text.
+        pieces: In order.
+        size: Most tokens of a run.
+        gain: Worth of a run.
+        longest: Most pieces of a run; None: as many as fit.
+    """
+
+    def fitting(i: int, j: int) -> float:
+        if j - i > 1 and not ruler.seems_to_fit(pieces[i].start, pieces[j - 1].end, size):
+            return -math.inf
+        return gain(i, j)
+
+    most = longest_run(ruler, pieces, size)
+    return segment_dp(fitting, len(pieces), 1, most if longest is None else min(longest, most))
 
 
 def merge_while_fit(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from chunkwise.errors import ConfigError
-from chunkwise.rag._cohesion import chunk_score
+from chunkwise.rag._cohesion import chunk_score, runs
 from chunkwise.rag.chunking.base import Chunker, chunkers
 from chunkwise.rag.chunking.pieces import check_sizes
 from chunkwise.registry import Spec, spec_name
@@ -113,10 +113,8 @@ class QuestionAwareChunker:
         return len(cut) > 1 and abs(len(first) / len(cut) - 1) <= self.tolerance
 
     def _score(self, text: str, cut: Sequence[Span]) -> float:
-        """Mean ChunkScore of runs of chunks, at most a quarter as many as a vector's dimensions."""
-        most = max(self.embedder.dim // 4, 2)
-        runs = [cut[i : i + most] for i in range(0, len(cut), most)]
-        texts = [[text[a:b] for a, b in run] for run in runs if len(run) > 1]
+        """Mean ChunkScore of runs of chunks."""
+        texts = [[text[a:b] for a, b in run] for run in runs(cut, self.embedder.dim)]
         scores = [
             chunk_score(self.model, self.embedder, some, weight=self.weight).total for some in texts
         ]

@@ -13,23 +13,14 @@ Helps or hurts: not measured yet.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
-from chunkwise.rag._tiling import segment_dp
-from chunkwise.rag.chunking.pieces import (
-    Ruler,
-    add_overlap,
-    check_ratio,
-    check_sizes,
-    fitting_pieces,
-    longest_run,
-    merge,
-)
+from chunkwise.rag.chunking.pieces import Ruler, best_runs, check_ratio, check_sizes, tiled
 from chunkwise.types import Document, Embedder, Query, Segmenter, Span, TokenCounter
 
 __all__ = ["SemanticChunker"]
@@ -65,21 +56,21 @@ class SemanticChunker:
 
     def split(self, document: Document, query: Query | None = None) -> list[Span]:
         """Spans of the chunks; see `Chunker`."""
-        ruler, room = Ruler(document, self.counter, self.size), self.size - self.overlap
-        pieces = fitting_pieces(ruler, self.segmenter.split(document.text), room)
-        if len(pieces) < 2:
-            return pieces
-        vectors = self.embedder.embed([document.text[a:b] for a, b in pieces])
+        return tiled(
+            document,
+            self._runs,
+            counter=self.counter,
+            segmenter=self.segmenter,
+            size=self.size,
+            overlap=self.overlap,
+        )
+
+    def _runs(self, ruler: Ruler, pieces: Sequence[Span], room: int) -> list[tuple[int, int]]:
+        """Runs between the largest distances."""
+        vectors = self.embedder.embed([ruler.text[a:b] for a, b in pieces])
         gaps = _distances(vectors, self.window)
         worth: list[float] = [0.0, *(gaps - np.quantile(gaps, self.percentile)).tolist()]
-
-        def gain(i: int, j: int) -> float:
-            if j - i > 1 and not ruler.seems_to_fit(pieces[i].start, pieces[j - 1].end, room):
-                return -math.inf
-            return worth[i]
-
-        tiles = segment_dp(gain, len(pieces), 1, longest_run(ruler, pieces, room))
-        return add_overlap(ruler, merge(ruler, pieces, tiles, room), self.overlap)
+        return best_runs(ruler, pieces, room, lambda i, _: worth[i])
 
 
 def _distances(vectors: NDArray[np.float32], window: int) -> NDArray[np.float64]:
