@@ -239,6 +239,7 @@ def load(
     recipe: Mapping[str, Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    origin: Path | None = None,
 ) -> Resolved:
     """The settings in force for a corpus folder.
 
@@ -247,13 +248,14 @@ def load(
         recipe: What the corpus was made with, as `recipe_of` gave it.
         arguments: Flags and keyword arguments; None values are left out.
         environ: The environment; the process's own by default.
+        origin: Folder of the corpus that it is derived from, whose `chunkwise.toml` holds where
+            `recipe` says nothing.
 
     Raises:
         ConfigError: An unknown key (the nearest is suggested) or a bad value, naming its source.
     """
-    layers: list[tuple[str, Mapping[str, Any]]] = [("corpus", recipe or {})]
-    if corpus is not None and (file := corpus / FILE_NAME).exists():
-        layers.append((str(file), _read_toml(file)))
+    layers: list[tuple[str, Mapping[str, Any]]] = _file_layers(origin)
+    layers += [("corpus", recipe or {}), *_file_layers(corpus)]
     layers += _environment(os.environ if environ is None else environ)
     given = {k: v for k, v in (arguments or {}).items() if v is not None}
     layers.append(("argument", given))
@@ -390,6 +392,28 @@ def _chosen(key: str, value: str, source: str) -> str:
             f"{nearest(value, choices)}"
         )
     return value
+
+
+def as_toml(settings: Mapping[str, Any]) -> str:
+    """Settings as lines of a `chunkwise.toml`."""
+    return "".join(f"{name} = {_toml(value)}\n" for name, value in settings.items())
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it: text, numbers, truth values, and tables and lists of these."""
+    if isinstance(value, Mapping):
+        pairs = (f"{_toml(str(key))} = {_toml(each)}" for key, each in value.items())
+        return f"{{ {', '.join(pairs)} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _file_layers(folder: Path | None) -> list[tuple[str, Mapping[str, Any]]]:
+    """The `chunkwise.toml` of a folder, if there is one."""
+    if folder is None or not (file := folder / FILE_NAME).exists():
+        return []
+    return [(str(file), _read_toml(file))]
 
 
 def _read_toml(file: Path) -> Mapping[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from chunkwise.errors import RequestError
-from chunkwise.pipeline.ingest import Ingest, Progress, context_of, embedded_form
+from chunkwise.pipeline.ingest import Ingest, context_of, embedded_form
+from chunkwise.pipeline.reports import Progress
 from chunkwise.rag.chunking import chunkers
 from chunkwise.rag.counting import named_counter
 from chunkwise.rag.embedding.hashing import HashingEmbedder

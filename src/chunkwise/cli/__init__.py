@@ -39,11 +39,15 @@ def main() -> None:
             inspection,
             models,
             questions,
+            recipes,
             training,
         )
         from chunkwise.cli.app import app
 
-        commands = caching, documents, evaluation, inspection, models, questions, training
+        commands = (
+            *(caching, documents, evaluation, inspection),
+            *(models, questions, recipes, training),
+        )
         assert all(commands), "imported for their commands"
         app()
     except ChunkwiseError as exc:

@@ -68,12 +68,17 @@ def _console(*, stderr: bool) -> Console:
 
 def open_with(corpus: Path, sets: list[str] | None, **flags: Any) -> Corpus:
     """The corpus with settings from `--set` and from flags; flags win."""
-    arguments = {key: config.parse_value(key, value, "--set") for key, value in _pairs(sets)}
+    arguments = settings_of(sets)
     for key, value in flags.items():
         if value is not None:
             text = isinstance(value, str)
             arguments[key] = config.parse_value(key, value, f"--{key}") if text else value
     return open_corpus(corpus, **arguments)
+
+
+def settings_of(sets: list[str] | None) -> dict[str, Any]:
+    """The settings of `--set`."""
+    return {key: config.parse_value(key, value, "--set") for key, value in _pairs(sets)}
 
 
 def metadata(pairs: list[str] | None) -> dict[str, str]:

@@ -28,7 +28,7 @@ from chunkwise.cli.app import (
 from chunkwise.cli.progress import progress_bar
 from chunkwise.config import missing_for_encoder
 from chunkwise.errors import CorpusLockedError, StoreError
-from chunkwise.pipeline.ingest import IngestReport
+from chunkwise.pipeline.reports import IngestReport
 from chunkwise.types import Filter
 
 
@@ -63,6 +63,7 @@ def add(
         weak = opened.parts.embedder.is_weak and report.embedded > 0
         recipe = opened.parts.recipe()
         others = sum(dict(info.recipe) != recipe for info in opened.documents())
+        beside = len(opened.recipe_folders())
     if as_json:
         print_json(report_dict(report))
     else:
@@ -77,6 +78,8 @@ def add(
                 f"[yellow]{others} documents were made by another recipe; add them again to bring "
                 "them up to date.[/yellow]"
             )
+        if beside and report.added + report.updated + report.removed:
+            err().print("[dim]`chunkwise recipe update` brings the other recipes up to date.[/dim]")
     if report.failed:
         raise typer.Exit(1)
 

@@ -64,7 +64,7 @@ from chunkwise.evaluation.segmentation import (
     summarise_segmentation,
 )
 from chunkwise.pipeline.corpus import Corpus
-from chunkwise.pipeline.ingest import Progress
+from chunkwise.pipeline.reports import Progress
 from chunkwise.registry import spec_name
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from chunkwise.cli.app import err
-from chunkwise.pipeline.ingest import Progress
+from chunkwise.pipeline.reports import Progress
 
 
 @contextlib.contextmanager

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from chunkwise import config
 from chunkwise.errors import ConfigError, DocumentError, StoreError
 from chunkwise.pipeline.ask import Ask
-from chunkwise.pipeline.ingest import Ingest, IngestReport, Progress
+from chunkwise.pipeline.ingest import Ingest
 from chunkwise.pipeline.parts import Parts
+from chunkwise.pipeline.reports import IngestReport, Progress
+from chunkwise.pipeline.tidying import tidy
 from chunkwise.rag.parsing.files import document_name
 from chunkwise.rag.parsing.worker import Job, Limits, ParserPool
 from chunkwise.rag.retrieval.dense import DenseRetriever
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = ".chunkwise"
 CHUNK_FOLDER = "kv"
+RECIPE_FOLDER = "recipes"
 RECIPE_KEY = "recipe"
-_MIN_DEAD_VECTORS = 1000  # fewer are not worth rewriting a file
+ORIGIN_KEY = "origin"
 
 
 class Corpus:
@@ -44,6 +47,9 @@ class Corpus:
         folder: The corpus folder; made by the first `add`.
         **settings: Any of `chunkwise.config.Settings`.
 
+    Attributes:
+        origin: Folder of the corpus that it is derived from, or None; see `pipeline.recipes`.
+
     Raises:
         ConfigError: An unknown setting or a bad value.
         StoreError: The folder holds a damaged corpus, or one of a newer version.
@@ -51,12 +57,12 @@ class Corpus:
 
     def __init__(self, folder: str | os.PathLike[str] = DEFAULT_FOLDER, **settings: Any) -> None:
         self.folder = Path(folder)
-        self._arguments = settings
         self._store: Store | None = None
+        self.origin = self._stored_origin()
         self.resolved = config.load(
-            self.folder, recipe=self._stored_recipe(), arguments=self._arguments
+            self.folder, recipe=self._stored_recipe(), arguments=settings, origin=self.origin
         )
-        self.parts = Parts(self.resolved.settings, self.folder / CHUNK_FOLDER)
+        self.parts = Parts(self.resolved.settings, (self.origin or self.folder) / CHUNK_FOLDER)
 
     @property
     def settings(self) -> config.Settings:
@@ -98,6 +104,11 @@ class Corpus:
             CorpusLockedError: Another process is writing.
             IndexMismatchError: The corpus was embedded with another embedder.
         """
+        if self.origin is not None:
+            raise ConfigError(
+                f"This corpus is a recipe of {str(self.origin)!r}: add documents there, then run "
+                "`chunkwise recipe update`."
+            )
         # Build what is named before anything is stored, so that a wrong name leaves nothing behind.
         self.parts.recipe(), self.parts.segmenter
         self._check_paths(paths)
@@ -115,6 +126,36 @@ class Corpus:
             )
             self._tidy()
         return report
+
+    def recut(
+        self,
+        source: Store | None = None,
+        *,
+        lender: Store | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IngestReport:
+        """Cut and embed all documents by the settings in force, from their stored text.
+
+        Texts that are embedded as before keep their vectors. It goes on where it was stopped.
+
+        Args:
+            source: Its documents are held then; None: those that are.
+            lender: A store whose vectors are taken where it has them.
+            progress: Called after each document.
+        """
+        with self.store.writing(self.settings.lock_wait_s):
+            ingest = self._ingest(lender)
+            self._write_recipe(config.recipe_of(self.settings))
+            report = ingest.recut(source, progress=progress)
+            self.store.drop_vectors(keep=self.parts.embedder.fingerprint)
+            self._tidy()
+        return report
+
+    def recipe_folders(self) -> list[Path]:
+        """Folders of the corpora that are derived from this one and live below it."""
+        below = self.folder / RECIPE_FOLDER
+        found = below.iterdir() if below.is_dir() else ()
+        return sorted(folder for folder in found if Store.exists(folder))
 
     def embed(
         self, *, graph: bool = False, progress: Callable[[Progress], None] | None = None
@@ -349,11 +390,11 @@ class Corpus:
             raise ConfigError(f"The question must be text and not empty, got {question!r}.")
         return Query(question, Filter(tuple(paths), dict(metadata or {})))
 
-    def _ingest(self) -> Ingest:
+    def _ingest(self, lender: Store | None = None) -> Ingest:
         s = self.settings
         return Ingest(
             self.store,
-            root=self.folder.resolve().parent,
+            root=self._root,
             chunker=self.parts.chunker,
             counter=self.parts.counter,
             embedder=self.parts.embedder,
@@ -361,6 +402,7 @@ class Corpus:
             context_tokens=s.context_tokens,
             workers=s.workers,
             limits=self._limits(),
+            lender=lender,
         )
 
     def _check_paths(self, paths: Sequence[object]) -> None:
@@ -386,22 +428,24 @@ class Corpus:
         text = self.store.setting(RECIPE_KEY)
         return {} if text is None else dict(json.loads(text))
 
+    def _stored_origin(self) -> Path | None:
+        if not Store.exists(self.folder):
+            return None
+        text = self.store.setting(ORIGIN_KEY)
+        return None if text is None else Path(os.path.normpath(self.folder / text))
+
+    @property
+    def _root(self) -> Path:
+        """What names of documents are relative to."""
+        return (self.origin or self.folder).resolve().parent
+
     def _embedding_recipe(self) -> dict[str, Any]:
         """What `embed` changes; written first, so that a run that was stopped is gone on with."""
         recipe = config.recipe_of(self.settings)
         return {key: recipe[key] for key in ("embedder", "context_tokens")}
 
     def _tidy(self) -> None:
-        """Rewrite vector files when many of their rows are dead; drop what a model has kept of
-        chunks that are in no document any more."""
-        stats = self.store.stats()
-        if stats.dead_vectors > max(_MIN_DEAD_VECTORS, stats.vectors // 2):
-            self.store.compact()
-        own = self.folder / CHUNK_FOLDER
-        if own.is_dir():
-            from chunkwise.llm.kv.disk import drop_others
-
-            drop_others(own, self.store.content_ids())
+        tidy(self.store, self.folder / CHUNK_FOLDER, self.recipe_folders())
 
     def _remember_recipe(self) -> None:
         """The first `add` fixes the recipe of the corpus; a later one may change how it cuts."""
@@ -430,7 +474,7 @@ class Corpus:
         return found
 
     def _name_of(self, path: str) -> str:
-        return document_name(Path(path), self.folder.resolve().parent)
+        return document_name(Path(path), self._root)
 
 
 def open_corpus(folder: str | os.PathLike[str] = DEFAULT_FOLDER, **settings: Any) -> Corpus:

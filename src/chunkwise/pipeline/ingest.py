@@ -16,7 +16,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ChunkwiseError, ConfigError, RequestError, StoreError
+from chunkwise.pipeline.reports import IngestReport, Progress
 from chunkwise.rag.chunking import Chunker, cut
 from chunkwise.rag.parsing.files import Skipped, document_name, walk
 from chunkwise.rag.parsing.worker import Job, Limits, Parsed, ParserPool
-from chunkwise.store import Changes, DocumentInfo, Prepared, Store
+from chunkwise.store import DocumentInfo, Prepared, Store
 from chunkwise.types import Chunk, Document, Embedder, TokenCounter, content_id
 
 _log = logging.getLogger(__name__)
@@ -39,50 +39,6 @@ _TARGET_S = 2.0  # time between commits, so that little is lost when a run is st
 _FIRST_CHUNKS, _MIN_CHUNKS = 512, 64  # of a batch
 _MAX_CHARS = 8_000_000
 _SURROGATES = re.compile("[\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        done: Documents dealt with.
-        total: Documents there are.
-        name: The last one.
-    """
-
-    done: int
-    total: int
-    name: str
-
-
-@dataclass(slots=True)
-class IngestReport:
-    """What a run did.
-
-    Attributes:
-        added: Documents that are new.
-        updated: Documents that were stored anew.
-        unchanged: Documents that were as they are.
-        removed: Documents whose files are gone.
-        skipped: Names and reasons of files met in folders that no parser takes.
-        failed: Names and reasons of those that could not be read; what was stored of them stays.
-        warnings: What could not be read inside of documents.
-        chunks: What became of the chunks of the documents that were stored or removed.
-        embedded: Texts that were embedded.
-        seconds: Time by stage: `parse` (waiting for parsers), `cut`, `embed`, `store`, `total`.
-    """
-
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    removed: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    chunks: Changes = field(default_factory=Changes)
-    embedded: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def embedded_form(chunk: Chunk, context: str) -> str:
@@ -134,6 +90,7 @@ class Ingest:
         batch_chunks: Most chunks stored in one transaction, a larger document excepted; batches
             are smaller where embedding is slow.
         parsers: Makes the parsers of a run; by default a `ParserPool`.
+        lender: Another store, whose vectors are taken where it has them.
     """
 
     def __init__(
@@ -150,8 +107,9 @@ class Ingest:
         limits: Limits | None = None,
         batch_chunks: int = 8192,
         parsers: Callable[[], ParserPool] | None = None,
+        lender: Store | None = None,
     ) -> None:
-        self.store, self.root = store, root
+        self.store, self.root, self.lender = store, root, lender
         self.chunker, self.counter, self.embedder = chunker, counter, embedder
         self.recipe = dict(recipe)
         if batch_chunks < 1:
@@ -221,6 +179,31 @@ class Ingest:
         self.report.seconds["total"] = time.perf_counter() - started
         return self.report.embedded
 
+    def recut(
+        self,
+        source: Store | None = None,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IngestReport:
+        """Cut and embed documents by the recipe from their stored text; no file is read.
+
+        Args:
+            source: The store then holds the documents of this one; None: its own.
+            progress: Called after each document.
+        """
+        self.report, started = IngestReport(), time.perf_counter()
+        given = source or self.store
+        with self.store.writing():
+            infos = given.documents()
+            made = ((info.name, self._made_again(info, given)) for info in infos)
+            self._store(made, len(infos), progress)
+            gone = {info.name for info in self.store.documents()} - {info.name for info in infos}
+            if gone:
+                self.report.chunks += self.store.remove(gone)
+                self.report.removed = len(gone)
+        self.report.seconds["total"] = time.perf_counter() - started
+        return self.report
+
     def _jobs(self, found: Iterable[Job | Skipped], prune: bool) -> list[Job]:
         jobs = []
         for item in found:
@@ -276,16 +259,22 @@ class Ingest:
             mtime_ns=mtime_ns,
         )
 
-    def _made_again(self, info: DocumentInfo) -> Prepared | None:
-        """A stored document cut or embedded anew, as its recipe demands; None: it is up to date."""
-        changed = {stage for stage, made in self.recipe.items() if info.recipe.get(stage) != made}
+    def _made_again(self, info: DocumentInfo, source: Store | None = None) -> Prepared | None:
+        """A stored document cut or embedded anew, as its recipe demands; None: it is up to date.
+
+        Args:
+            info: As `source` has it; None: as the own store has it.
+            source: Where its text is.
+        """
+        mine = self.store.info(info.name)
+        changed = self._changed(info, mine)
         if not changed:
             self.report.unchanged += 1
             return None
         try:
-            if "chunk" not in changed:
-                return self._embedded_again(info)
-            document = self.store.load(info.name)
+            if mine is not None and "chunk" not in changed:
+                return self._embedded_again(mine)
+            document = (source or self.store).load(info.name)
         except StoreError as error:  # one damaged document must not stop the others
             self.report.failed.append((info.name, str(error)))
             return None
@@ -294,7 +283,17 @@ class Ingest:
             source_hash=info.source_hash,
             size_bytes=info.size_bytes,
             mtime_ns=info.mtime_ns,
+            recipe={**self.recipe, "parse": info.recipe.get("parse", "")},
         )
+
+    def _changed(self, info: DocumentInfo, mine: DocumentInfo | None) -> set[str]:
+        """Stages whose recipe the stored document was not made by, parsing left out; all of them
+        if it was made from other bytes than `info` says, or is not stored."""
+        stages = self.recipe.keys() - {"parse"}
+        made_from = None if mine is None else (mine.source_hash, mine.recipe.get("parse"))
+        if mine is None or made_from != (info.source_hash, info.recipe.get("parse")):
+            return set(stages)
+        return {stage for stage in stages if mine.recipe.get(stage) != self.recipe[stage]}
 
     def _embedded_again(self, info: DocumentInfo) -> Prepared:
         return self._prepare(
@@ -307,7 +306,13 @@ class Ingest:
         )
 
     def _cut(
-        self, document: Document, *, source_hash: str, size_bytes: int, mtime_ns: int
+        self,
+        document: Document,
+        *,
+        source_hash: str,
+        size_bytes: int,
+        mtime_ns: int,
+        recipe: Mapping[str, str] | None = None,
     ) -> Prepared | None:
         started = time.perf_counter()
         try:
@@ -318,7 +323,12 @@ class Ingest:
         chunks = cut(document, spans, self.counter, size=self.chunker.size)
         self._spent("cut", started)
         return self._prepare(
-            document, chunks, source_hash=source_hash, size_bytes=size_bytes, mtime_ns=mtime_ns
+            document,
+            chunks,
+            source_hash=source_hash,
+            size_bytes=size_bytes,
+            mtime_ns=mtime_ns,
+            recipe=recipe,
         )
 
     def _prepare(
@@ -371,14 +381,13 @@ class Ingest:
         self.report.chunks += self.store.replace(batch, vectors, fingerprint=fingerprint)
         self.report.added += num_new
         self.report.updated += len(batch) - num_new
-        self.report.embedded += len(vectors)
         self._spent("store", storing)
         num_chunks = sum(len(item.chunks) for item in batch)
         rate = num_chunks / max(time.perf_counter() - started, 1e-3)
         self._batch_chunks = int(min(max(rate * _TARGET_S, _MIN_CHUNKS), self._max_chunks))
 
     def _embed(self, batch: Sequence[Prepared]) -> dict[str, NDArray[np.float32]]:
-        """Vectors of the forms that have none yet, each once."""
+        """Vectors of the forms that have none yet, each once: lent ones, and new ones."""
         if self.embedder is None:
             return {}
         chunks = {
@@ -387,11 +396,13 @@ class Ingest:
             for key, chunk in zip(item.embed_ids, item.chunks, strict=True)
         }
         missing = self.store.missing_vectors(chunks, self.embedder.fingerprint)
-        keys = [key for key in chunks if key in missing]
+        lent = self.lender.vectors(missing, self.embedder.fingerprint) if self.lender else {}
+        keys = [key for key in chunks if key in missing and key not in lent]
         if not keys:
-            return {}
+            return lent
         vectors = self.embedder.embed([self._form(chunks[key]) for key in keys])
-        return dict(zip(keys, vectors, strict=True))
+        self.report.embedded += len(keys)
+        return lent | dict(zip(keys, vectors, strict=True))
 
     def _prune(self, given: Sequence[Path]) -> None:
         """Remove documents below the given paths whose files are gone."""

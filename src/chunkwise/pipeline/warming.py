@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from chunkwise.errors import ConfigError
-from chunkwise.pipeline.ingest import Progress
 from chunkwise.pipeline.parts import Parts
+from chunkwise.pipeline.reports import Progress
 from chunkwise.prompting import answer_prompt
 from chunkwise.store import DocumentInfo, Store
 from chunkwise.types import Chunk, Hit

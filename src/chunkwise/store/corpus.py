@@ -119,8 +119,13 @@ class Store:
 
     def put_setting(self, key: str, value: str) -> None:
         """Remember a value of the corpus; only inside `writing`."""
+        self.put_settings({key: value})
+
+    def put_settings(self, values: Mapping[str, str]) -> None:
+        """Remember several values, all or none."""
         with self._transaction():
-            self._put_setting(key, value)
+            for key, value in values.items():
+                self._put_setting(key, value)
 
     def replace(
         self,
@@ -243,6 +248,28 @@ class Store:
         have = {key.hex() for key, form in forms.items() if form in found}
         return set(embed_ids) - have
 
+    def vectors(
+        self, embed_ids: Collection[str], fingerprint: str
+    ) -> dict[str, NDArray[np.float32]]:
+        """The vectors of an embedder, `(dim,)`, of those embed ids that have one."""
+        return self.read(lambda: self._vectors(embed_ids, fingerprint))
+
+    def _vectors(
+        self, embed_ids: Collection[str], fingerprint: str
+    ) -> dict[str, NDArray[np.float32]]:
+        keys = [bytes.fromhex(key) for key in embed_ids]
+        forms = writing.known_keys(self._connection, "form", keys)
+        places = reading.vector_places(self._connection, forms.values(), fingerprint)
+        if not places:
+            return {}
+        matrices = {m.segment: m.array for m in self._matrices(fingerprint)}
+        return {
+            key.hex(): matrices[segment][row]
+            for key, form in forms.items()
+            if form in places
+            for segment, row in [places[form]]
+        }
+
     def lacking_vectors(self, fingerprint: str) -> list[str]:
         """Names of documents with a chunk that has no vector of the embedder."""
         with self.snapshot():
@@ -353,13 +380,16 @@ class Store:
             if self._embedded_of != checked:
                 reading.check_embedded(self._connection, fingerprint)
                 self._embedded_of = checked
-            try:
-                return reading.matrices(self._connection, self._files, fingerprint)
-            except FileNotFoundError as error:
-                raise _MissingFileError(
-                    f"{error.filename} is not there. No text is lost: run "
-                    "`chunkwise doctor --repair`, then `chunkwise embed`."
-                ) from error
+            return self._matrices(fingerprint)
+
+    def _matrices(self, fingerprint: str) -> list[Matrix]:
+        try:
+            return reading.matrices(self._connection, self._files, fingerprint)
+        except FileNotFoundError as error:
+            raise _MissingFileError(
+                f"{error.filename} is not there. No text is lost: run "
+                "`chunkwise doctor --repair`, then `chunkwise embed`."
+            ) from error
 
     def vector_rows(self, segment: int, documents: Sequence[int]) -> NDArray[np.int64]:
         """Rows of a matrix that belong to some documents, ascending."""

@@ -127,6 +127,19 @@ def lacking_vectors(connection: sqlite3.Connection, fingerprint: str) -> list[st
     return [name for (name,) in rows]
 
 
+def vector_places(
+    connection: sqlite3.Connection, forms: Collection[int], fingerprint: str
+) -> dict[int, tuple[int, int]]:
+    """(segment, row) of the vector of an embedder, of those forms that have one."""
+    rows = connection.execute(
+        "SELECT vector.form, vector.segment, vector.row FROM vector "
+        "JOIN segment ON segment.id = vector.segment "
+        f"WHERE segment.fingerprint = ? AND vector.form IN ({_VALUES})",
+        (fingerprint, json.dumps(list(forms))),
+    )
+    return {form: (segment, row) for form, segment, row in rows}
+
+
 def rows_of(
     connection: sqlite3.Connection, segment: int, documents: Sequence[int]
 ) -> NDArray[np.int64]:
