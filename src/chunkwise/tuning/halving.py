@@ -2,8 +2,8 @@
 
 Source: successive halving (Jamieson and Talwalkar, 2016), with questions as the resource.
 Differs: the present settings are never dropped, so all that is said is said against them; it stops
-    as soon as the leader is clearly better than all that are left (`verdict.py`), and those that
-    are left after the last round are compared and not cut down to one.
+    as soon as the leader is clearly better than all that are left (`verdict.py`), and three
+    or more are left at the end and compared, not one.
 Exact when: all questions are asked of all, which is so where there are few questions or
     configurations.
 Cost: with `n` configurations and `q` questions about `q * n * rounds / eta^(rounds - 1)` answers in
@@ -32,6 +32,11 @@ Row = Mapping[str, float]
 
 _LEAST: Final = 16
 _MOST_ROUNDS: Final = 6
+_LOOKS: Final = 3
+"""Rounds also where nothing is dropped: a clear leader is seen before all questions are asked."""
+_ERROR: Final = 0.05
+_FINALISTS: Final = 3
+"""Configurations that are left at least: equals of the best should not be lost by halving."""
 
 
 class OutOfTime(Exception):
@@ -137,14 +142,15 @@ def plan(
         least: Questions below which nothing is dropped.
     """
     most = math.floor(math.log(max(questions / least, 1.0), eta)) + 1
-    useful = math.ceil(math.log(max(configurations, 1), eta)) + 1
-    rounds = max(1, min(most, useful, _MOST_ROUNDS))
+    few = min(configurations, _FINALISTS)
+    useful = math.ceil(math.log(max(configurations / max(few, 1), 1.0), eta)) + 1
+    rounds = max(1, min(most, max(useful, _LOOKS), _MOST_ROUNDS))
     return [
         Round(
             max(least, math.ceil(questions / eta ** (rounds - 1 - number)))
             if number < rounds - 1
             else questions,
-            max(1, math.ceil(configurations / eta**number)),
+            max(few, math.ceil(configurations / eta**number)),
         )
         for number in range(rounds)
     ]
@@ -187,10 +193,10 @@ def race(
         try:
             _ask(state, cases[: each.questions], evaluate, deadline)
         except OutOfTime:
-            _judge(state, cases, clusters, metric, len(rounds), seed)
+            _judge(state, cases, clusters, metric, _left_error(number, len(rounds)), seed)
             return state
         state.rounds.append(each)
-        _judge(state, cases, clusters, metric, len(rounds), seed)
+        _judge(state, cases, clusters, metric, _error(number, len(rounds)), seed)
         assert state.verdict is not None, "two were measured"
         state.is_over = number == len(rounds) - 1 or state.verdict.is_clear
         if not state.is_over:
@@ -200,6 +206,17 @@ def race(
         if state.is_over:
             break
     return state
+
+
+def _error(number: int, rounds: int) -> float:
+    """Error that the verdict of a round may spend: half of all in the last, half of that in the
+    one before, and so on, so that looking early costs little."""
+    return _ERROR / 2 ** (rounds - max(number, 1)) if rounds > 1 else _ERROR
+
+
+def _left_error(number: int, rounds: int) -> float:
+    """What is left of it in a round that is the last because the time is up."""
+    return _ERROR - sum(_error(earlier, rounds) for earlier in range(number))
 
 
 def _check(configurations: Sequence[object], cases: Sequence[object]) -> None:
@@ -247,7 +264,7 @@ def _judge(
     cases: Sequence[Q],
     clusters: Callable[[Sequence[Q]], Sequence[Hashable]],
     metric: str,
-    looks: int,
+    error: float,
     seed: int,
 ) -> None:
     """The verdict on those that are left and were asked more than one question."""
@@ -258,7 +275,7 @@ def _judge(
     asked = cases[: len(values[0])]
     values = {i: each[: len(asked)] for i, each in values.items()}
     state.verdict = decide(
-        values, left, present=0, clusters=clusters(asked), looks=looks, seed=seed
+        values, left, present=0, clusters=clusters(asked), error=error, seed=seed
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import tomllib
@@ -32,6 +33,9 @@ _ROOMS: Final[Mapping[str, Registry[Any]]] = {
 }
 STORED: Final = tuple(name for name in RECIPE if name != "counter")
 """Settings that may be tuned and decide what is stored: each set of them is a corpus of its own."""
+
+_LARGE: Final = 10**9
+"""A size that is above any overlap."""
 
 Grid = Mapping[str, Sequence[Any]]
 
@@ -171,13 +175,16 @@ def _configuration(
     for name in values.keys() & _ROOMS.keys():
         if values[name] != "none":
             values[name] = _plain(name, values[name], source)
-    whole = {name: values.get(name, getattr(present, name)) for name in ("size", "overlap")}
+    apart = {name: value for name, value in values.items() if name != "overlap"}
+    least = {"overlap": values.get("overlap", present.overlap), "size": _LARGE}
     try:
-        if whole["overlap"] >= whole["size"]:
-            return None
-        checked = config.load(arguments={**whole, **values}, environ={}).settings
-    except (ConfigError, TypeError) as exc:
+        checked = config.load(arguments=apart, environ={}).settings
+        overlap = config.load(arguments=least, environ={}).settings.overlap
+    except ConfigError as exc:
         raise ConfigError(f"{source}: {exc}") from exc
+    if overlap >= values.get("size", present.size):
+        return None
+    checked = dataclasses.replace(checked, size=values.get("size", present.size), overlap=overlap)
     changes = {
         name: getattr(checked, name)
         for name in FIELDS

@@ -50,7 +50,7 @@ class Trials:
             [[d.name, d.source_hash, d.recipe.get("parse")] for d in corpus.documents()]
         )
         self._longest_s = 0.0  # that a corpus has taken to make
-        self.made = 0
+        self._unfinished: Path | None = None
 
     def evaluate(self, configuration: Configuration, cases: Sequence[SpanCase]) -> Sequence[Row]:
         """A row of measures for each question.
@@ -92,8 +92,10 @@ class Trials:
                 shutil.rmtree(folder)
 
     def remove_all(self) -> None:
-        """Remove all corpora that were made."""
-        self.keep_only([])
+        """Remove all corpora that were made; one that is half made stays for the next run."""
+        for folder in self._folders():
+            if folder != self._unfinished:
+                shutil.rmtree(folder)
 
     def _measure(self, configuration: Configuration, key: str, cases: Sequence[SpanCase]) -> None:
         self.deadline.check()
@@ -123,12 +125,12 @@ class Trials:
             return Corpus(self.corpus.folder, **self._present_recipe(), **wanted)
         folder = self._folder_of(configuration)
         self.deadline.check(self._longest_s)
-        started = time.monotonic()
+        started, self._unfinished = time.monotonic(), folder
         stored = {**self._present_recipe(), **configuration.stored}
         with derive(self.corpus, folder, progress=self._on_document, **stored) as made:
             _check_whole(self.corpus, made, configuration)
         self._longest_s = max(self._longest_s, time.monotonic() - started)
-        self.made += 1
+        self._unfinished = None
         return Corpus(folder, **wanted)
 
     def _on_document(self, progress: Progress) -> None:

@@ -159,14 +159,15 @@ def tune(
         if fresh:
             (place / JOURNAL).unlink(missing_ok=True)
         trials = Trials(corpus, metric, place, Journal(place / JOURNAL), deadline)
+        if fresh:
+            trials.remove_all()
         asked = random.Random(_SEED).sample(list(cases), len(cases))
         done = _race(trials, _ordered(space), asked, metric, deadline, progress)
-        if done.verdict is None:
-            raise _too_short(done, budget_minutes)
-        found = _tuned(done, done.verdict, trials, asked, metric, cost, deadline)
         if not keep:
             trials.remove_all()
-    return found
+        if done.verdict is None:
+            raise _too_short(done, budget_minutes)
+        return _tuned(done, done.verdict, trials, asked, metric, cost, deadline)
 
 
 def _race(

@@ -6,7 +6,7 @@ Differs: configurations may have been asked fewer questions than others: each di
     questions that both were asked, and all are resampled together.
 Exact when: never. The best of many looks better than it is, also where all are alike; therefore its
     interval against the present settings holds for all configurations that were tried at once, and
-    several looks at the same questions share the 5 % of error.
+    several looks at the same questions share 5 % of error, most of it for the last.
 Cost: O(resamples * configurations * questions).
 """
 
@@ -22,12 +22,11 @@ import numpy as np
 from chunkwise.evaluation.bootstrap import (
     Floats,
     Interval,
+    Statistic,
     bootstrap,
-    paired_bootstrap,
-    weighted_mean,
+    ratio,
 )
 
-_ERROR: Final = 0.05
 _RESAMPLES: Final = 4_000
 _WIDTH: Final = 1.96
 
@@ -70,7 +69,7 @@ def decide(
     *,
     present: int,
     clusters: Sequence[Hashable] = (),
-    looks: int = 1,
+    error: float = 0.05,
     seed: int = 0,
 ) -> Verdict:
     """The verdict on the configurations that are left.
@@ -81,25 +80,26 @@ def decide(
         left: Those that are still in the race; the leader is one of them.
         present: The present settings.
         clusters: The document of each question, or none: as in `bootstrap`.
-        looks: How often a verdict is asked for while questions are added.
+        error: Chance that all that is said may be wrong by.
         seed: Same seed, same verdict.
     """
     scores = {i: estimate(values[i], values[present]) for i in left}
     leader = max(left, key=lambda i: scores[i])  # the first of equals
-    level = 1.0 - _ERROR / max(looks, 1)
-    rivals = {}
-    for i in left:
-        if i in (leader, present):
-            continue
-        asked = min(len(values[leader]), len(values[i]))
-        less = values[leader][:asked] - values[i][:asked]
-        rivals[i] = paired_bootstrap(
-            less, clusters=clusters[:asked], resamples=_RESAMPLES, seed=seed, level=level
-        )
+    level = 1.0 - error
+    others = [i for i in left if i not in (leader, present)]
+    less = {i: _difference(values[leader], values[i]) for i in others}
+    rivals = bootstrap(
+        _means(less),
+        len(values[leader]),
+        clusters=clusters[: len(values[leader])],
+        resamples=_RESAMPLES,
+        seed=seed,
+        level=level,
+    )
     gains = gains_over(values, present=present, clusters=clusters, level=level, seed=seed)
     if leader != present:
-        rivals[present] = gains[leader]
-    return Verdict(leader, present, gains, rivals)
+        rivals[str(present)] = gains[leader]
+    return Verdict(leader, present, gains, {int(i): each for i, each in rivals.items()})
 
 
 def estimate(values: Floats, present: Floats) -> float:
@@ -123,10 +123,7 @@ def gains_over(
     """Each configuration less the present one; all intervals hold together in `level` of cases."""
     base = values[present]
     gains = {i: each - base[: len(each)] for i, each in values.items() if i != present}
-
-    def means(drawn: Floats) -> dict[str, Floats]:
-        return {str(i): weighted_mean(drawn[:, : len(gain)], gain) for i, gain in gains.items()}
-
+    means = _means(gains)
     resampled = functools.partial(
         bootstrap, num_rows=len(base), clusters=clusters, resamples=_RESAMPLES, seed=seed
     )
@@ -146,6 +143,30 @@ def gains_over(
     one_sided = resampled(largest, level=2 * level - 1)
     reach = one_sided["largest"].high if one_sided else 0.0
     return {int(key): _widened(each.value, spread[key] * reach) for key, each in apart.items()}
+
+
+def _difference(one: Floats, other: Floats) -> Floats:
+    """On the questions that both were asked."""
+    asked = min(len(one), len(other))
+    return one[:asked] - other[:asked]
+
+
+def _means(rows: Mapping[int, Floats]) -> Statistic:
+    """The mean of each, all of the same draws; those of one length are computed together."""
+    lengths: dict[int, list[int]] = {}
+    for i, each in rows.items():
+        lengths.setdefault(len(each), []).append(i)
+    stacked = {n: np.stack([rows[i] for i in places]) for n, places in lengths.items()}
+
+    def means(drawn: Floats) -> dict[str, Floats]:
+        found: dict[str, Floats] = {}
+        for n, places in lengths.items():
+            part = drawn[:, :n]
+            sums, counts = stacked[n] @ part.T, part.sum(axis=1)
+            found |= {str(i): ratio(each, counts) for i, each in zip(places, sums, strict=True)}
+        return found
+
+    return means
 
 
 def _widened(value: float, reach: float) -> Interval:
