@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -74,7 +75,7 @@ def tune_command(
         raise ConfigError(
             f"--cost must be one of {', '.join(_COSTS)}, got {cost!r}.{nearest(cost, _COSTS)}"
         )
-    named = cast("CostName", cost)
+    named, started = cast("CostName", cost), time.monotonic()
     with open_with(corpus, sets) as opened:
         opened.stats()
         cases = [one.case for one in read_cases(questions, opened.document)]
@@ -86,7 +87,7 @@ def tune_command(
                 cases,
                 space=tried,
                 metric=metric,
-                budget_minutes=budget_minutes,
+                budget_minutes=budget_minutes - (time.monotonic() - started) / 60,
                 cost=named,
                 keep=keep,
                 fresh=fresh,
@@ -180,7 +181,7 @@ def _show(found: Tuned, cost: CostName, most: int) -> None:
     out().print(_table(found))
     out().print()
     out().print(f"{found.metric} (up) against {cost} (right); + is several", style="dim")
-    for line in scatter(found.points(cost)):
+    for line in scatter(found.points(cost), shown=_bytes if cost == "index_bytes" else _number):
         out().print(line, markup=False)
     _show_changes(found, most)
     out().print()
@@ -267,6 +268,10 @@ def _bytes(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
+def _number(value: float) -> str:
+    return f"{value:,.4g}"
+
+
 def _draw(found: Tuned, plot: Path, cost: CostName) -> None:
     from chunkwise.tuning.plots import draw_pareto
 
@@ -277,6 +282,7 @@ def _draw(found: Tuned, plot: Path, cost: CostName) -> None:
         plot,
         quality=found.metric,
         cost=cost,
+        shown=_bytes if cost == "index_bytes" else _number,
         chosen=found.place(found.chosen),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 _MARKS: Final = "123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -34,15 +34,21 @@ def mark(place: int) -> str:
     return _MARKS[place] if place < len(_MARKS) else _REST
 
 
-def scatter(points: Sequence[Point], *, width: int = 60, height: int = 14) -> list[str]:
+def scatter(
+    points: Sequence[Point],
+    *,
+    width: int = 60,
+    height: int = 14,
+    shown: Callable[[float], str] = str,
+) -> list[str]:
     """Lines of text with each point's mark: quality upwards, cost to the right.
 
-    Points that fall together show `+`.
+    Points that fall together show `+`. `shown` writes a cost.
     """
     if not points:
         return []
-    low, high = _ends([point.quality for point in points])
-    cheap, dear = _ends([point.cost for point in points])
+    low, high = axis([point.quality for point in points])
+    cheap, dear = axis([point.cost for point in points])
     cells = [[" "] * width for _ in range(height)]
     for place, point in enumerate(points):
         x = round((point.cost - cheap) / (dear - cheap) * (width - 1))
@@ -51,10 +57,14 @@ def scatter(points: Sequence[Point], *, width: int = 60, height: int = 14) -> li
     labels = [f"{high:.3f}", *[""] * (height - 2), f"{low:.3f}"]
     lines = [f"{label:>7} |{''.join(row)}" for label, row in zip(labels, cells, strict=True)]
     floor = f"{'':7} +{'-' * width}"
-    left, right = f"{cheap:,.4g}", f"{dear:,.4g}"
+    left, right = shown(cheap), shown(dear)
     return [*lines, floor, f"{'':9}{left}{right:>{max(width - len(left), 0)}}"]
 
 
-def _ends(values: Sequence[float]) -> tuple[float, float]:
+def axis(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of an axis; with some room where all values are the same."""
     low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    if high > low:
+        return low, high
+    room = max(abs(low) * 0.05, 1e-3)
+    return low - room, high + room

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chunkwise.errors import ConfigError, MissingDependencyError
-from chunkwise.tuning.pareto import Point, front, mark
+from chunkwise.tuning.pareto import Point, axis, front, mark
 
 try:
     from PIL import Image, ImageDraw, ImageFont
@@ -32,6 +32,7 @@ def draw_pareto(
     quality: str,
     cost: str,
     chosen: int,
+    shown: Callable[[float], str] = str,
 ) -> None:
     """Write the plot: the front as a line, the chosen point in red, labels beside it.
 
@@ -42,13 +43,14 @@ def draw_pareto(
         quality: Name of the measure, upwards.
         cost: Name of the cost, to the right.
         chosen: Place of the one that is recommended.
+        shown: Writes a cost.
 
     Raises:
         ConfigError: It cannot be written.
     """
     image = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
     drawing = ImageDraw.Draw(image)
-    placed, best = _axes(drawing, points, quality, cost), front(points)
+    placed, best = _axes(drawing, points, quality, cost, shown), front(points)
     colours = [
         _CHOSEN if i == chosen else _FRONT if i in best else _OTHER for i in range(len(points))
     ]
@@ -78,7 +80,11 @@ def _legend(drawing: ImageDraw.ImageDraw, labels: Sequence[str], colours: Sequen
 
 
 def _axes(
-    drawing: ImageDraw.ImageDraw, points: Sequence[Point], quality: str, cost: str
+    drawing: ImageDraw.ImageDraw,
+    points: Sequence[Point],
+    quality: str,
+    cost: str,
+    shown: Callable[[float], str],
 ) -> list[tuple[float, float]]:
     """Draw the frame; gives where each point falls."""
     left, top, right, bottom = _LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
@@ -91,7 +97,7 @@ def _axes(
     for value, y in ((high, top), (low, bottom - 14)):
         drawing.text((8, y), f"{value:.3f}", fill="black", font=font)
     for value, x in ((cheap, left), (dear, right - 70)):
-        drawing.text((x, bottom + 6), f"{value:,.4g}", fill="black", font=font)
+        drawing.text((x, bottom + 6), shown(value), fill="black", font=font)
     return [
         (
             left + (point.cost - cheap) / (dear - cheap) * (right - left),
@@ -103,6 +109,6 @@ def _axes(
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
     """The ends of an axis, with some room beyond the outermost values."""
-    low, high = min(values), max(values)
-    room = (high - low) * 0.08 or 0.5
+    low, high = axis(values)
+    room = (high - low) * 0.08
     return low - room, high + room

@@ -13,8 +13,14 @@ from typing import Any, Final
 from chunkwise import __version__
 from chunkwise.config import FIELDS
 from chunkwise.errors import ConfigError
-from chunkwise.evaluation.chunking import evaluate_chunking
-from chunkwise.evaluation.spans import Chunking, Place, SpanCase, score_spans
+from chunkwise.evaluation.spans import (
+    Chunking,
+    Place,
+    Retrieved,
+    SpanCase,
+    score_case,
+    score_spans,
+)
 from chunkwise.pipeline.corpus import Corpus
 from chunkwise.pipeline.recipes import derive
 from chunkwise.pipeline.reports import Progress
@@ -55,7 +61,7 @@ class Trials:
     def evaluate(self, configuration: Configuration, cases: Sequence[SpanCase]) -> Sequence[Row]:
         """A row of measures for each question.
 
-        Beside those of `evaluate_chunking`, with `k` as many as `passages`: `sent_recall`,
+        Beside those of `score_case`, of the best `passages` chunks: `sent_recall`,
         `sent_precision` and `sent_iou` of the passages that would be sent, `sent_tokens`, and
         `ms`, the time of one search.
 
@@ -102,36 +108,46 @@ class Trials:
         with self._opened(configuration) as opened:
             sizes = _sizes(opened)
             about = {"version": __version__, "configuration": dict(configuration.changes)}
-            for start in range(0, len(cases), _SLICE):
-                rows: dict[str, Row] = {}
-                try:
-                    for case, row in self._rows(opened, cases[start : start + _SLICE]):
-                        rows[question_key(case)] = row
-                finally:
-                    if rows:
+            rows: dict[str, Row] = {}
+            try:
+                for case, row in self._rows(opened, cases):
+                    rows[question_key(case)] = row
+                    if len(rows) == _SLICE:
                         self.journal.append(key, rows, sizes, about)
+                        rows = {}
+            finally:
+                if rows:
+                    self.journal.append(key, rows, sizes, about)
 
     def _rows(self, opened: Corpus, cases: Sequence[SpanCase]) -> Iterator[tuple[SpanCase, Row]]:
-        k = opened.settings.passages
-        scored = evaluate_chunking(opened, cases, k=k, budgets=self._budgets)
+        names = [info.name for info in opened.documents()]
+        chunks = ((name, opened.store.chunks(name)) for name in names)
+        chunking = Chunking(Place(name, c.span) for name, some in chunks for c in some)
         for case in cases:
             self.deadline.check()
-            yield case, {**next(scored), **_sent(opened, case)}
+            yield case, measure(opened, case, chunking, self._budgets)
 
     def _opened(self, configuration: Configuration) -> Corpus:
         """The corpus that a configuration asks; it is made if it is not there."""
         wanted = self._asked(configuration)
         if not configuration.stored and _is_current(self.corpus):
-            return Corpus(self.corpus.folder, **self._present_recipe(), **wanted)
+            return self._lent(Corpus(self.corpus.folder, **self._present_recipe(), **wanted))
         folder = self._folder_of(configuration)
         self.deadline.check(self._longest_s)
         started, self._unfinished = time.monotonic(), folder
         stored = {**self._present_recipe(), **configuration.stored}
         with derive(self.corpus, folder, progress=self._on_document, **stored) as made:
-            _check_whole(self.corpus, made, configuration)
+            check_whole(self.corpus, made, configuration)
         self._longest_s = max(self._longest_s, time.monotonic() - started)
         self._unfinished = None
-        return Corpus(folder, **wanted)
+        return self._lent(Corpus(folder, **wanted))
+
+    def _lent(self, opened: Corpus) -> Corpus:
+        """The corpus, with the embedder of the present settings if it is the same: models take
+        seconds to load."""
+        if opened.settings.embedder == self.corpus.settings.embedder:
+            opened.parts.embedder = self.corpus.parts.embedder
+        return opened
 
     def _on_document(self, progress: Progress) -> None:
         if progress.done < progress.total:
@@ -173,7 +189,12 @@ class Trials:
         return rows
 
 
-def _check_whole(corpus: Corpus, made: Corpus, configuration: Configuration) -> None:
+def check_whole(corpus: Corpus, made: Corpus, configuration: Configuration) -> None:
+    """Refuse a configuration that leaves documents out: what is in them would count as not found.
+
+    Raises:
+        ConfigError: It does.
+    """
     lacking = {info.name for info in corpus.documents()} - {info.name for info in made.documents()}
     if lacking:
         raise ConfigError(
@@ -208,12 +229,37 @@ def check_corpus(corpus: Corpus, configurations: Sequence[Configuration]) -> Non
         )
 
 
-def _sent(opened: Corpus, case: SpanCase) -> Row:
-    """What would be sent for a question, and how long finding it takes."""
+def measure(opened: Corpus, case: SpanCase, chunking: Chunking, budgets: Sequence[int]) -> Row:
+    """All measures of a question, put to the search of a corpus as `ask` puts it.
+
+    Args:
+        opened: The corpus.
+        case: The question.
+        chunking: All its chunks.
+        budgets: Tokens of `recall_at_<budget>`.
+    """
     settings = opened.settings
     started = time.perf_counter()
     hits = opened.search(case.question, settings.candidates)
     ms = (time.perf_counter() - started) * 1000
+    best = [_place(hit) for hit in hits[: settings.passages]]
+    ranked = _deep(opened, case.question, hits, max(budgets))
+    row = score_case(case.references, best, ranked, chunking, budgets=budgets)
+    return {**row, **_sent(opened, case, hits), "ms": ms}
+
+
+def _deep(opened: Corpus, question: str, hits: list[Hit], most: int) -> list[Retrieved]:
+    """The hits, and more of them where they do not fill so many tokens."""
+    depth = opened.settings.candidates
+    while len(hits) >= depth and sum(hit.chunk.tokens for hit in hits) <= most:
+        depth *= 4
+        hits = opened.search(question, depth)
+    return [Retrieved(_place(hit), hit.chunk.tokens) for hit in hits]
+
+
+def _sent(opened: Corpus, case: SpanCase, hits: list[Hit]) -> Row:
+    """What would be sent for a question."""
+    settings = opened.settings
     budget = Budget(settings.budget_tokens, settings.passages)
     sent = opened.parts.selector.select(Query(case.question), hits, budget)
     scores = score_spans(case.references, [_place(hit) for hit in sent], Chunking([]))
@@ -223,7 +269,6 @@ def _sent(opened: Corpus, case: SpanCase) -> Row:
         "sent_precision": scores.precision,
         "sent_iou": scores.iou,
         "sent_tokens": float(sum(cost(hit) for hit in sent)),
-        "ms": ms,
     }
 
 

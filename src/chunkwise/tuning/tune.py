@@ -166,7 +166,7 @@ def tune(
         if not keep:
             trials.remove_all()
         if done.verdict is None:
-            raise _too_short(done, budget_minutes)
+            raise _too_short(done)
         return _tuned(done, done.verdict, trials, asked, metric, cost, deadline)
 
 
@@ -289,10 +289,10 @@ def _changes(
     return sorted(changes, key=lambda change: -abs(change.after - change.before))
 
 
-def _too_short(done: Race[Configuration], minutes: float) -> ConfigError:
+def _too_short(done: Race[Configuration]) -> ConfigError:
     measured = sum(len(rows) > 1 for rows in done.rows.values())
     return ConfigError(
-        f"{minutes:g} minutes were too few: {measured} of {len(done.configurations)} "
+        f"The time was too short: {measured} of {len(done.configurations)} "
         "configurations could be measured, and it takes the present settings and one other to "
         "compare. What was measured is kept; give more with --budget-minutes, or fewer values "
         "with --space."
