@@ -66,7 +66,8 @@ class Configuration:
         return [f"{name}={_text(value)}" for name, value in self.changes.items()]
 
     def __str__(self) -> str:
-        return " ".join(self.flags) or "present settings"
+        shown = (f"{name}={_short(value)}" for name, value in self.changes.items())
+        return " ".join(shown) or "present settings"
 
 
 PRESENT: Final = Configuration()
@@ -251,3 +252,11 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _short(value: Any) -> str:
+    """`hybrid(dense_weight=0.5)` for an algorithm with options."""
+    if not isinstance(value, Mapping):
+        return _text(value)
+    options = ", ".join(f"{k}={_short(v)}" for k, v in value.items() if k != "name")
+    return f"{value.get('name', '')}({options})"
