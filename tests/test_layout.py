@@ -25,6 +25,8 @@ ALLOWED = {
     "training": FREE
     | {"registry", "packaged", "prompting", "rag", "llm", "evaluation", "training", ""},
     "evaluation": {*FREE, "registry", "pipeline", "rag", "config", "store", "evaluation"},
+    "tuning": FREE
+    | {"registry", "config", "prompting", "store", "rag", "pipeline", "evaluation", "tuning", ""},
     "cli": None,  # may import anything
     "": None,  # the package's own face
     "__main__": None,

@@ -41,12 +41,13 @@ def main() -> None:
             questions,
             recipes,
             training,
+            tuning,
         )
         from chunkwise.cli.app import app
 
         commands = (
             *(caching, documents, evaluation, inspection),
-            *(models, questions, recipes, training),
+            *(models, questions, recipes, training, tuning),
         )
         assert all(commands), "imported for their commands"
         app()

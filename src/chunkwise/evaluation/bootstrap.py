@@ -25,11 +25,10 @@ NaN where a measure is not defined.
 """
 
 _CELLS: Final = 1_000_000  # of draws times rows that are worked on together
-_TAILS: Final = (0.025, 0.975)
 
 
 class Interval(NamedTuple):
-    """A measure and the interval that holds it in 95 % of the resamples.
+    """A measure and the interval that holds it in 95 % of the resamples, or another share.
 
     NaN is what is not defined: the measure itself, or the bounds where there is one unit only.
     """
@@ -51,8 +50,9 @@ def bootstrap(
     clusters: Sequence[Hashable] = (),
     resamples: int = 10_000,
     seed: int = 0,
+    level: float = 0.95,
 ) -> dict[str, Interval]:
-    """Every measure with its 95 % interval. Draws in which it is not defined are left out.
+    """Every measure with its interval. Draws in which it is not defined are left out.
 
     Args:
         statistic: The measures; what it returns for ones is their value.
@@ -61,6 +61,7 @@ def bootstrap(
             are no independent evidence. Empty: each row by itself.
         resamples: How often to draw as many units as there are, with replacement.
         seed: Same seed, same intervals.
+        level: Share of the resamples that an interval holds, the same left out on either side.
     """
     if num_rows < 1 or resamples < 1 or len(clusters) not in (0, num_rows):
         raise ConfigError(
@@ -76,7 +77,7 @@ def bootstrap(
     ]
     whole = statistic(np.ones((1, num_rows)))
     return {
-        name: _interval(value, np.concatenate([each[name] for each in drawn]), num_units)
+        name: _interval(value, np.concatenate([each[name] for each in drawn]), num_units, level)
         for name, value in whole.items()
     }
 
@@ -87,14 +88,16 @@ def paired_bootstrap(
     clusters: Sequence[Hashable] = (),
     resamples: int = 10_000,
     seed: int = 0,
+    level: float = 0.95,
 ) -> Interval:
-    """The mean of per-question differences, with its 95 % interval.
+    """The mean of per-question differences, with its interval.
 
     Args:
         differences: One system's values less another's, question by question: `(n,)`, n > 0.
         clusters: As in `bootstrap`.
         resamples: As in `bootstrap`.
         seed: Same seed, same interval.
+        level: As in `bootstrap`.
     """
     if differences.ndim != 1:
         raise ConfigError(
@@ -104,7 +107,9 @@ def paired_bootstrap(
     def mean(drawn: Floats) -> dict[str, Floats]:
         return {"mean": weighted_mean(drawn, differences)}
 
-    found = bootstrap(mean, len(differences), clusters=clusters, resamples=resamples, seed=seed)
+    found = bootstrap(
+        mean, len(differences), clusters=clusters, resamples=resamples, seed=seed, level=level
+    )
     return found["mean"]
 
 
@@ -131,11 +136,12 @@ def ratio(top: Floats, bottom: Floats) -> Floats:
     return found
 
 
-def _interval(value: Floats, drawn: Floats, num_units: int) -> Interval:
+def _interval(value: Floats, drawn: Floats, num_units: int, level: float) -> Interval:
     defined = drawn[~np.isnan(drawn)]
     if num_units < 2 or not len(defined):
         return Interval(float(value[0]), float("nan"), float("nan"))
-    low, high = np.quantile(defined, _TAILS)
+    tail = (1.0 - level) / 2
+    low, high = np.quantile(defined, (tail, 1.0 - tail))
     return Interval(float(value[0]), float(low), float(high))
 
 

@@ -107,7 +107,7 @@ def summarise_chunking(
     def means(drawn: Floats) -> dict[str, Floats]:
         return {name: weighted_mean(drawn, values) for name, values in columns.items()}
 
-    return bootstrap(means, len(rows), clusters=_clusters(cases), resamples=resamples, seed=seed)
+    return bootstrap(means, len(rows), clusters=clusters_of(cases), resamples=resamples, seed=seed)
 
 
 def compare_chunking(
@@ -150,8 +150,8 @@ def case_row(one: CaseLine, scores: Mapping[str, float]) -> dict[str, Any]:
     return {"id": one.id, "question": one.case.question, **scores}
 
 
-def _clusters(cases: Sequence[SpanCase]) -> list[str]:
-    """The document of each question; none where there are too few to draw from."""
+def clusters_of(cases: Sequence[SpanCase]) -> list[str]:
+    """The document of each question, to draw whole ones; none where there are too few."""
     names = [case.references[0].document for case in cases]
     return names if len(set(names)) >= _LEAST_CLUSTERS else []
 

@@ -434,5 +434,12 @@ class LLM(Serving):
         return request
 
 
+def kv_bytes_per_token(path: str | Path, *, dtype: str = "auto", device: str = "auto") -> int:
+    """Bytes of keys and values that one token takes in a model, which is not loaded."""
+    config, found = ModelConfig.from_folder(checked_path(path)), find_device(device)
+    sizes = config.num_layers, config.num_kv_heads, config.head_dim
+    return KVShape(*sizes, checked_dtype(dtype, found), found).bytes_per_token
+
+
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

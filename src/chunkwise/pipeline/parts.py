@@ -174,6 +174,19 @@ class Parts:
             )
         return cast("ScoringModel", self.model)
 
+    @functools.cached_property
+    def kv_bytes_per_token(self) -> int | None:
+        """Bytes of keys and values that a token takes in the local model, which is not loaded for
+        it; None: none is set."""
+        s = self.settings
+        folder = find_model(s.model) if s.model and not s.base_url else None
+        if folder is None:
+            return None
+        config.require_llm()
+        from chunkwise.llm.local import kv_bytes_per_token
+
+        return kv_bytes_per_token(folder, dtype=s.dtype, device=s.device)
+
     def _remote(self) -> LanguageModel:
         from chunkwise.llm.remote import RemoteModel
 
