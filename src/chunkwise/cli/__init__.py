@@ -34,6 +34,7 @@ def main() -> None:
     try:
         from chunkwise.cli import (
             caching,
+            chunking,
             documents,
             evaluation,
             inspection,
@@ -43,7 +44,16 @@ def main() -> None:
         )
         from chunkwise.cli.app import app
 
-        commands = caching, documents, evaluation, inspection, models, questions, training
+        commands = (
+            caching,
+            chunking,
+            documents,
+            evaluation,
+            inspection,
+            models,
+            questions,
+            training,
+        )
         assert all(commands), "imported for their commands"
         app()
     except ChunkwiseError as exc:
