@@ -162,7 +162,7 @@ def test_sentences_that_lean_on_others_or_deny_give_no_question(sentence: str) -
 TEXTS = st.lists(
     st.sampled_from(
         ["The pier was built in 1931.", "Ann has 12 cats in Oban.", "é̂ was 3 €.", "\r\n", " ",
-         "\n\n", "In 1931, the mill was sold by Bob Ray.", "東京は大きい。", "# Heading", "x" * 5000]
+         "\n\n", "In 1931, the mill was sold by Bob Ray.", "東京は大きい。", "# Head", "x" * 5000]
     ) | st.text(max_size=40),
     max_size=12,
 ).map(" ".join)  # fmt: skip
