@@ -20,7 +20,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -45,6 +45,8 @@ ALIKE: Final = 0.6
 """Cosine from which a question is a copy of an earlier one."""
 TOP: Final = 20
 """Hits among which a question must bring its document's span back."""
+TRIES: Final = 8
+"""Questions that are made at most for each that is wanted."""
 
 FILTERS: Final = {
     "no_span": "what answers is not in the text",
@@ -125,6 +127,9 @@ def generate(
         sieve.take(draft)
         if len(sieve.kept) == count:
             break
+        if sieve.made == TRIES * count:
+            notes.append(f"It was left at {sieve.made} questions that were made.")
+            break
     notes += sieve.notes + _failures(failed)
     if not sieve.kept:
         raise DocumentError(str(corpus.folder), _nothing(sieve, by.name, notes))
@@ -154,6 +159,7 @@ class Sieve:
         self._embedder = None if embedder.is_weak else embedder
         self._vectors: list[np.ndarray[Any, np.dtype[np.float32]]] = []
         self._words: set[frozenset[str]] = set()
+        self._read: dict[tuple[str, tuple[str, ...]], list[tuple[Unit, set[str]]]] = {}
 
     @property
     def notes(self) -> list[str]:
@@ -204,20 +210,42 @@ class Sieve:
         hits = self._corpus.search(draft.question, TOP)
         if not any(_meets(draft.references, hit.document, *hit.chunk.span) for hit in hits):
             return "not_found"
-        units = [u for u in units_of(hits, self._corpus.parts.segmenter) if not u.is_heading]
+        found = [
+            (replace(unit, hit=i), words)
+            for i, hit in enumerate(hits)
+            for unit, words in self._units(hit)
+        ]
+        units, said = [unit for unit, _ in found], [words for _, words in found]
         ours = [_meets(draft.references, *_place(unit, hits)) for unit in units]
         if not any(ours):
             return "not_found"
-        return "ambiguous" if self._is_ambiguous(draft, hits, units, ours) else ""
+        return "ambiguous" if self._is_ambiguous(draft, hits, units, said, ours) else ""
+
+    def _units(self, hit: Hit) -> list[tuple[Unit, set[str]]]:
+        """Sentences and rows of a hit, with their terms and those of the headings above; a chunk
+        is read once."""
+        chunk = hit.chunk
+        key = (chunk.id, chunk.headings)
+        if key not in self._read:
+            self._read[key] = [
+                (unit, set(terms(" ".join([chunk.text[unit.start : unit.end], *chunk.headings]))))
+                for unit in units_of([hit], self._corpus.parts.segmenter)
+                if not unit.is_heading
+            ]
+        return self._read[key]
 
     def _is_ambiguous(
-        self, draft: Draft, hits: Sequence[Hit], units: Sequence[Unit], ours: Sequence[bool]
+        self,
+        draft: Draft,
+        hits: Sequence[Hit],
+        units: Sequence[Unit],
+        said: Sequence[set[str]],
+        ours: Sequence[bool],
     ) -> bool:
         """Whether a unit that is no reference answers as well as the best that is one."""
         if all(ours):
             return False
         asked = set(content_terms(draft.question))
-        said = [_said(unit, hits) for unit in units]
         held = max(len(asked & words) for words, own in zip(said, ours, strict=True) if own)
         if 2 * held >= len(asked):
             others = (words for words, own in zip(said, ours, strict=True) if not own)
@@ -307,9 +335,3 @@ def _place(unit: Unit, hits: Sequence[Hit]) -> tuple[str, int, int]:
     hit = hits[unit.hit]
     shift = hit.chunk.span.start
     return hit.document, shift + unit.start, shift + unit.end
-
-
-def _said(unit: Unit, hits: Sequence[Hit]) -> set[str]:
-    """Terms of a unit and of the headings that it stands under."""
-    chunk = hits[unit.hit].chunk
-    return set(terms(" ".join([chunk.text[unit.start : unit.end], *chunk.headings])))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from chunkwise.evaluation.spans import Place
 from chunkwise.types import Document, Span
@@ -73,12 +74,14 @@ class Writer(Protocol):
     """Makes questions from a window.
 
     Attributes:
-        name: What people read.
         is_english_only: Whether other languages give it nothing.
+        name: What people read.
     """
 
-    name: str
-    is_english_only: bool
+    is_english_only: ClassVar[bool]
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
 
     def drafts(self, window: Window, chance: random.Random) -> Iterator[Draft]:
         """Questions with what answers them, in the order in which they should be tried."""
@@ -87,14 +90,8 @@ class Writer(Protocol):
 
 def windows_of(document: Document) -> list[Window]:
     """The whole document in windows of some thousand characters; blank ones are left out."""
-    found: list[Window] = []
-    group: list[Span] = []
-    for span in _prose(document):
-        if group and span.end - group[0].start > _CHARS:
-            found.append(_window(document, group))
-            group = []
-        group.append(span)
-    return [*found, _window(document, group)] if group else found
+    heads = [Span(block.start, block.end) for block in document.blocks if block.kind == "heading"]
+    return [_window(document, prose, heads) for prose in _grouped(document)]
 
 
 def drawn_windows(corpus: Corpus, count: int, chance: random.Random) -> list[Window]:
@@ -109,6 +106,18 @@ def drawn_windows(corpus: Corpus, count: int, chance: random.Random) -> list[Win
         found += chance.sample(windows, min(len(windows), most))
     chance.shuffle(found)
     return found
+
+
+def _grouped(document: Document) -> Iterator[list[Span]]:
+    """Running text by windows."""
+    group: list[Span] = []
+    for span in _prose(document):
+        if group and span.end - group[0].start > _CHARS:
+            yield group
+            group = []
+        group.append(span)
+    if group:
+        yield group
 
 
 def _prose(document: Document) -> Iterator[Span]:
@@ -135,12 +144,15 @@ def _break(text: str, start: int) -> int:
     return start + _CHARS
 
 
-def _window(document: Document, prose: list[Span]) -> Window:
-    heads = [Span(b.start, b.end) for b in document.blocks if b.kind == "heading"]
-    end = prose[-1].end
-    above = [head.start for head in heads if head.end <= prose[0].start]
-    start = above[-1] if above and prose[0].start - above[-1] < _CHARS else prose[0].start
-    inside = [head for head in heads if start <= head.start < end]
+def _window(document: Document, prose: list[Span], heads: Sequence[Span]) -> Window:
+    """A window that begins with the last heading before its text, if that is near."""
+    first, end = prose[0].start, prose[-1].end
+    low = bisect.bisect_right(heads, first, key=lambda head: head.end)
+    high = bisect.bisect_left(heads, end, key=lambda head: head.start)
+    if low and first - heads[low - 1].start < _CHARS:
+        low -= 1
+    inside = heads[low:high]
+    start = inside[0].start if inside and inside[0].start < first else first
     ends = [*(head.start for head in inside[1:]), end][: len(inside)]
     sections = tuple(
         Section(head, Span(head.end, stop))

@@ -70,8 +70,12 @@ class RuleWriter:
     """
 
     segmenter: Segmenter
-    name: ClassVar[str] = "rules"
     is_english_only: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """What people read."""
+        return "rules"
 
     def drafts(self, window: Window, chance: random.Random) -> Iterator[Draft]:
         """One question a sentence or section, in random order; those with a gap come last."""
