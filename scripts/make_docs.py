@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,8 +43,9 @@ def settings_page() -> str:
 
 
 def rooms() -> Iterator[tuple[str, Registry[Any]]]:
-    """The rooms of both wings with their registries, by `wing/room`."""
-    for base in sorted(SOURCE.glob("[rl][al][gm]/*/base.py")):
+    """The rooms of both wings and of evaluation with their registries, by `wing/room`."""
+    bases = (SOURCE.glob(f"{wing}/*/base.py") for wing in ("evaluation", "llm", "rag"))
+    for base in sorted(itertools.chain(*bases)):
         wing, room = base.parent.parent.name, base.parent.name
         module = importlib.import_module(f"chunkwise.{wing}.{room}.base")
         for value in vars(module).values():

@@ -76,6 +76,46 @@ def test_the_published_arithmetic_is_shown_on_demand(folder: Path) -> None:
     assert "lost by chunking" not in table
 
 
+def test_questions_are_made_kept_and_measured_with(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for name, text in TEXTS.items():
+        title = name.partition(".")[0].capitalize()
+        page = f"# {title}\n\n{text}\n\n# More of the {title}\n\nThat is all there is to say.\n"
+        (tmp_path / "docs" / name).with_suffix(".md").write_text(page)
+    run("add", "docs", "-c", "c", "--size", "20", *HASHING, cwd=tmp_path)
+    made = parsed("eval", "questions", "-c", "c", "-o", "q.jsonl", "--seed", "1", cwd=tmp_path)
+    assert made["made_by"] == "rules"
+    assert made["kept"] == made["made"] - sum(made["dropped"].values()) > 0
+    assert sum(made["kinds"].values()) == made["kept"]
+    lines = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text().splitlines()]
+    assert len(lines) == made["kept"]
+    found = parsed(*flags("q.jsonl -c c --rows rows.jsonl"), cwd=tmp_path)
+    assert found["questions"] == made["kept"]
+    assert found["documents_with_headings"] == 2
+    assert 0 <= found["pk_headings"]["value"] <= found["windowdiff_headings"]["value"] <= 1
+    row = json.loads((tmp_path / "rows.jsonl").read_text().splitlines()[0])
+    assert row["lost_by_chunking"] == pytest.approx(1 - row["best_iou"])
+    assert row["lost_by_retrieval"] == pytest.approx(row["best_iou"] - row["iou"])
+    done = process(*flags("-c c"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "made_by: rules" in done.stdout
+    assert "WindowDiff, headings" in done.stdout
+    assert "The embedder is weak" in done.stderr
+    table = run("eval", "questions", "-c", "c", "-o", "q.jsonl", cwd=tmp_path)
+    assert "answered as well elsewhere" in table
+
+
+def test_a_corpus_that_gives_no_question_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Hello.")
+    run("add", "a.txt", "-c", "c", *HASHING, cwd=tmp_path)
+    for arguments in (("eval", "questions", "-c", "c", "-o", "q.jsonl"), flags("-c c")):
+        done = process(*arguments, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "no question could be made by rules" in done.stderr
+        assert "give a file of questions" in done.stderr
+    assert not (tmp_path / "q.jsonl").exists()
+
+
 def test_cohesion_is_measured_with_the_packaged_model(folder: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("jinja2")

@@ -34,9 +34,11 @@ def main() -> None:
     try:
         from chunkwise.cli import (
             caching,
+            chunking,
             documents,
             evaluation,
             inspection,
+            judging,
             models,
             questions,
             recipes,
@@ -46,8 +48,17 @@ def main() -> None:
         from chunkwise.cli.app import app
 
         commands = (
-            *(caching, documents, evaluation, inspection),
-            *(models, questions, recipes, training, tuning),
+            caching,
+            chunking,
+            documents,
+            evaluation,
+            inspection,
+            judging,
+            models,
+            questions,
+            recipes,
+            training,
+            tuning,
         )
         assert all(commands), "imported for their commands"
         app()

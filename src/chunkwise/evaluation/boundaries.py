@@ -53,11 +53,22 @@ def count_boundaries(text: str, gold: Iterable[int], found: Iterable[int]) -> Bo
     """
     wanted, length = boundaries(text, gold)
     had, _ = boundaries(text, found)
+    return count_units(wanted, had, length)
+
+
+def count_units(gold: set[int], found: set[int], length: int) -> BoundaryCounts:
+    """Compare found with gold boundaries of any units.
+
+    Args:
+        gold: Boundaries as the number of units before them, in `[1, length)`.
+        found: The same of what was found.
+        length: Units of the text.
+    """
     pk_errors, windowdiff_errors, windows = _window_errors(
-        wanted, had, length, window_size(length, len(wanted) + 1)
+        gold, found, length, window_size(length, len(gold) + 1)
     )
     return BoundaryCounts(
-        len(wanted & had), len(had), len(wanted), pk_errors, windowdiff_errors, windows
+        len(gold & found), len(found), len(gold), pk_errors, windowdiff_errors, windows
     )
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from chunkwise.errors import DocumentError
 from chunkwise.evaluation.bootstrap import Floats, Interval, bootstrap, weighted_mean
+from chunkwise.evaluation.headings import heading_counts, summarise_headings
 from chunkwise.evaluation.rows import Line, read_lines
 from chunkwise.evaluation.spans import Chunking, Place, Retrieved, SpanCase, score_case
-from chunkwise.types import Document, Hit, Span
+from chunkwise.types import Chunk, Document, Hit, Span
 
 if TYPE_CHECKING:
     from chunkwise.pipeline.corpus import Corpus
@@ -70,10 +71,16 @@ def read_cases(
     return list(found.values())
 
 
+def read_chunks(corpus: Corpus) -> dict[str, list[Chunk]]:
+    """The chunks of each document, in order. A corpus that is not there is an error."""
+    return {info.name: corpus.store.chunks(info.name) for info in corpus.documents()}
+
+
 def evaluate_chunking(
     corpus: Corpus,
     cases: Sequence[SpanCase],
     *,
+    chunks: Mapping[str, Sequence[Chunk]] | None = None,
     k: int = 5,
     budgets: Sequence[int] = BUDGETS,
 ) -> Iterator[dict[str, float]]:
@@ -82,11 +89,12 @@ def evaluate_chunking(
     Args:
         corpus: Searched as its settings say.
         cases: The questions.
+        chunks: Those of each document, where they were read before; see `read_chunks`.
         k: Chunks that are retrieved for all measures without a budget.
         budgets: Tokens of `recall_at_<budget>`.
     """
-    chunks = {info.name: corpus.store.chunks(info.name) for info in corpus.documents()}
-    every = [Place(name, chunk.span) for name, some in chunks.items() for chunk in some]
+    read = read_chunks(corpus) if chunks is None else chunks
+    every = [Place(name, chunk.span) for name, some in read.items() for chunk in some]
     chunking, most = Chunking(every), max(budgets, default=0)
     for case in cases:
         best = [_place_of(hit) for hit in corpus.search(case.question, k)]
@@ -108,6 +116,20 @@ def summarise_chunking(
         return {name: weighted_mean(drawn, values) for name, values in columns.items()}
 
     return bootstrap(means, len(rows), clusters=clusters_of(cases), resamples=resamples, seed=seed)
+
+
+def evaluate_headings(
+    corpus: Corpus, chunks: Mapping[str, Sequence[Chunk]]
+) -> tuple[dict[str, Interval], int]:
+    """Pk and WindowDiff of borders of chunks against headings, and how many documents have two
+    headings or more; others are left out. See `headings`."""
+    counts = []
+    for name, some in chunks.items():
+        spans = [chunk.span for chunk in some]
+        found = heading_counts(corpus.document(name), spans, corpus.parts.counter)
+        if found is not None:
+            counts.append(found)
+    return summarise_headings(counts), len(counts)
 
 
 def compare_chunking(

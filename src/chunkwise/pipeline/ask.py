@@ -28,6 +28,11 @@ class Ask:
         """At most `k` hits, best first; near-duplicates are folded into the better one."""
         return self._search(query, k, {})
 
+    def passages(self, query: Query) -> list[Hit]:
+        """The hits that `stream` would answer from."""
+        hits = self._search(query, self.parts.settings.candidates, {})
+        return self._select(query, hits, {})
+
     def stream(
         self, query: Query, history: Sequence[tuple[str, str]] = ()
     ) -> Iterator[str | Answer]:

@@ -252,6 +252,10 @@ class Corpus:
             raise AssertionError("an answerer ended without an answer")
         return answer
 
+    def passages(self, question: str) -> list[Hit]:
+        """The hits that an answer is made from, as the selector chooses them under the budget."""
+        return self._ask.passages(self._query(question, (), None))
+
     def stream(
         self,
         question: str,

@@ -1,0 +1,138 @@
+"""The command that judges answers and their passages: eval rag."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from chunkwise.cli.app import (
+    DEFAULT_CORPUS,
+    CorpusOption,
+    JsonOption,
+    SetOption,
+    err,
+    open_with,
+    out,
+    print_json,
+)
+from chunkwise.cli.measuring import (
+    BaselineOption,
+    RowsOption,
+    counted,
+    eval_app,
+    intervals,
+    keep_apart,
+    show_measures,
+    writing,
+)
+from chunkwise.cli.questions import AnswererOption, BaseUrlOption, ModelOption, RetrieverOption
+from chunkwise.errors import ConfigError
+from chunkwise.evaluation.questions import Question, read_questions
+from chunkwise.evaluation.rag_measures import MEASURES, compare_rag, summarise_rag
+from chunkwise.evaluation.rag_runs import (
+    RagRow,
+    clusters,
+    evaluate_rag,
+    judge_of,
+    rag_asker,
+    rag_row,
+    read_earlier_rag,
+)
+from chunkwise.evaluation.verdicts import RememberingJudge
+from chunkwise.pipeline.corpus import Corpus
+from chunkwise.registry import Spec, spec_name
+
+_TITLES = {name: name.replace("_", " ") for name in MEASURES}
+
+
+@eval_app.command()
+def rag(
+    questions: Annotated[Path, typer.Argument(metavar="QUESTIONS", help="JSON lines.")],
+    corpus: CorpusOption = DEFAULT_CORPUS,
+    judge: Annotated[
+        str, typer.Option(help="Who judges: offline, model, or JSON with options.")
+    ] = "offline",
+    answerer: AnswererOption = None,
+    retriever: RetrieverOption = None,
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    verdicts: Annotated[
+        Path | None, typer.Option(help="Remember verdicts here, and take those that are there.")
+    ] = None,
+    rows: RowsOption = None,
+    baseline: BaselineOption = None,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge answers by their claims, and passages by what they hold of the gold answers.
+
+    A line is {"question": ..., "answers": [...]}, as for `eval qa`; the first answer counts, and
+    an empty list means that there is none. `eval questions` makes such lines.
+
+    The judge "offline" compares words; "model" asks the language model that is set. Noise share is
+    better when lower, all others when higher.
+    """
+    flags = {"answerer": answerer, "retriever": retriever, "model": model, "base_url": base_url}
+    asked = read_questions(questions)
+    earlier = None if baseline is None else read_earlier_rag(baseline, asked)
+    keep_apart(questions, rows)
+    with open_with(corpus, sets, **flags) as opened:
+        about = {
+            "judge": spec_name(spec := _spec(judge)),
+            "answerer": spec_name(opened.settings.answerer),
+            "weak_embedder": opened.parts.embedder.is_weak,
+            "questions": len(asked),
+        }
+        found = _judged(opened, asked, spec, verdicts, rows, hidden=as_json)
+    failed = [row for row in found if row.error]
+    scores = [row.scores for row in found]
+    measures = summarise_rag(scores, clusters(asked))
+    differences = None if earlier is None else compare_rag(scores, earlier, clusters(asked))
+    if as_json:
+        against = {"file": str(baseline), **intervals(differences)} if differences else None
+        errors = [{"id": row.question.id, "reason": row.error} for row in failed]
+        print_json({**about, "failed": errors, **intervals(measures), "baseline": against})
+    else:
+        for row in failed:
+            err().print(f"[red]failed:[/red] {escape(row.question.id)}: {escape(row.error)}")
+        less = differences and {title: differences[key] for key, title in _TITLES.items()}
+        show_measures({title: measures[key] for key, title in _TITLES.items()}, less)
+        out().print(", ".join(f"{key}: {value}" for key, value in about.items()), style="dim")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _spec(judge: str) -> Spec:
+    if not judge.lstrip().startswith("{"):
+        return judge
+    try:
+        found: dict[str, Any] = json.loads(judge)
+    except ValueError as exc:
+        raise ConfigError(f"--judge: {judge!r} is not JSON: {exc}") from exc
+    return found
+
+
+def _judged(
+    corpus: Corpus,
+    questions: list[Question],
+    judge: Spec,
+    verdicts: Path | None,
+    rows: Path | None,
+    *,
+    hidden: bool,
+) -> list[RagRow]:
+    """A row for each question; a corpus that is needed and not there is said before the first."""
+    if any(question.contexts is None for question in questions):
+        corpus.stats()
+    remembering = RememberingJudge(judge_of(judge, corpus), verdicts)
+    judged = evaluate_rag(questions, rag_asker(corpus), remembering, corpus.parts.embedder)
+    found = []
+    with writing(rows) as write:
+        for row in counted(judged, len(questions), "judging", hidden=hidden):
+            write(rag_row(row))
+            found.append(row)
+    return found
