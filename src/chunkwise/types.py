@@ -104,7 +104,8 @@ class Chunk:
         text: The characters of the span, verbatim.
         span: Its place in the document.
         tokens: Length in tokens of the chunker's counter.
-        headings: Headings in force where the chunk starts, outermost first.
+        headings: Headings in force where the chunk starts, outermost first; in source code also the
+            lines that open the classes and functions around it.
         header: Header rows of the table that the chunk continues, verbatim; else empty.
         pages: First and last page it stands on, or None.
     """
