@@ -17,7 +17,8 @@ class Chunker(Protocol):
     """Cuts a document into spans of its text.
 
     An implementation is a frozen dataclass; the fields below are offered by whoever builds it
-    (`size`, `overlap`, `counter`, `segmenter`, `embedder`), and it declares those it uses.
+    (`size`, `overlap`, `counter`, `segmenter`, `boundaries`, `embedder` ...), and it declares those
+    it uses.
 
     Attributes:
         size: Most tokens of a chunk. A hard limit, repeated table header included. Only a
