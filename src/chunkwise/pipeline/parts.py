@@ -98,11 +98,25 @@ class Parts:
             parts["embedder"] = self.embedder
         if "boundaries" in fields:
             parts["boundaries"] = self.boundaries
+        if "model_folder" in fields:
+            parts |= self._sections(spec)
         if "scorer" in fields:
             parts["scorer"] = self.scorer
         if "model" in fields:
             parts["model"] = self.foreseer
         return chunkers.build(spec, **parts)
+
+    def _sections(self, spec: Spec) -> dict[str, str]:
+        """The folder of the packaged model of sections, where the chunker names none."""
+        if not isinstance(spec, str) and "model_folder" in spec:
+            return {}
+        folder = packaged_folder("sections")
+        if folder is None:
+            raise ConfigError(
+                f"The chunker {spec_name(spec)!r} needs a trained model and none is packaged: "
+                "`chunkwise train boundaries` makes one; name its folder with `model_folder`."
+            )
+        return {"model_folder": str(folder)}
 
     @functools.cached_property
     def boundaries(self) -> BoundaryScorer:
@@ -371,6 +385,8 @@ class Parts:
             cut["embedder"] = self.embedder.fingerprint
         if "boundaries" in fields:
             cut["boundaries"] = self.boundaries.fingerprint
+        if "model_folder" in fields:
+            cut["sections"] = cast("Any", self.chunker).fingerprint
         if "scorer" in fields or "model" in fields:
             cut["model"] = self.foreseer.fingerprint
         return {

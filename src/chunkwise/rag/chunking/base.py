@@ -40,7 +40,7 @@ class Chunker(Protocol):
 
 
 chunkers: Registry[Chunker] = Registry(
-    "chunkwise.rag.chunking", shared=("base", "pieces", "source", "structure")
+    "chunkwise.rag.chunking", shared=("base", "pieces", "sections", "source", "structure")
 )
 
 _MARKUP = re.compile(r"\A#{1,6}\s+|\s+#+\Z|\n\s*([=~^\"'+*-])\1+\s*\Z")
