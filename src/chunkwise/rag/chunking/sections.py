@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from chunkwise.errors import ModelFormatError
 from chunkwise.rag._tensors import Floats, bfloat16, read_tensors, safetensors_bytes
+from chunkwise.rag.chunking.pieces import trim
 from chunkwise.types import Document, Span
 
 MODEL_TYPE: Final = "chunkwise-sections"
@@ -208,11 +209,8 @@ class _Look:
 
 
 def _look(text: str, span: Span) -> _Look:
-    start, end = span
-    head, tail = (
-        text[start : start + _SHORT].lstrip(),
-        text[max(start, end - _SHORT) : end].rstrip(),
-    )
+    start, end = trim(text, *span) or span
+    head, tail = text[start : start + _SHORT], text[max(start, end - _SHORT) : end]
     line = text.rfind("\n", max(0, start - _SHORT), start) + 1
     before = text[line:start]
     stop = _STOP.search(tail) is not None
