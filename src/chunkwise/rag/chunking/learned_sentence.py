@@ -98,13 +98,15 @@ class LearnedSentenceChunker:
         odds = self._odds(document.text)
         hopeless = -self._largest - self._needed
         kept = _candidates(odds, max(1, room // _PLACES), hopeless)
-        sure = dict(zip(odds.ends[kept].tolist(), odds.values[kept].tolist(), strict=True))
+        sure: dict[int, float] = dict(
+            zip(odds.ends[kept].tolist(), odds.values[kept].tolist(), strict=True)
+        )
         pieces = fitting_pieces(ruler, _between(sure, len(document.text)), room)
         if len(pieces) < 2:
             return pieces
         firsts = [ruler.index(piece.start) for piece in pieces]
         lasts = [ruler.index(piece.end) for piece in pieces]
-        worth = [0.0, *(sure.get(piece.end, hopeless) for piece in pieces[:-1])]
+        worth: list[float] = [0.0, *(sure.get(piece.end, hopeless) for piece in pieces[:-1])]
         prior = self._prior(room)
 
         def gain(i: int, j: int) -> float:

