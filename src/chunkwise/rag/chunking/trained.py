@@ -8,8 +8,8 @@ Differs: layout is looked at too (lengths, numbering, bullets, indentation). In 
     with the largest sum of log-odds over its cuts. A heading of the document begins a chunk.
 Exact when: all sections fit `size` and `min_size` is 1: then it is the plain threshold.
 Cost: one embedding a paragraph or sentence; the programme is O(n x units in a chunk).
-Helps or hurts: of ten unseen documents whose headings were hidden it found the sections with a Pk of
-    .30, cosine distance .40, chance .49. Not measured yet in retrieval.
+Helps or hurts: in ten unseen documents whose headings were hidden it found the sections with a Pk
+    of .30; cosine distance .40, chance .49. Not measured yet in retrieval.
 """
 
 from __future__ import annotations
