@@ -38,12 +38,12 @@ from chunkwise.rag.answering.reading import SpanReader
 from chunkwise.rag.embedding.bert import fastest_dtype
 from chunkwise.rag.embedding.folder import read_config
 from chunkwise.rag.sentences import segmenters
-from chunkwise.training.boundaries.scores import compare
-from chunkwise.training.boundaries.texts import read_all
 from chunkwise.training.nano import final, measure, real, vocabulary
 from chunkwise.training.nano.export import load
 from chunkwise.training.nano.prompts import NONE, Prompts, Row
 from chunkwise.training.nano.sight import Table, sight
+from chunkwise.training.sentences.scores import compare
+from chunkwise.training.sentences.texts import read_all
 from chunkwise.training.spans.data import read_set
 from chunkwise.training.spans.examples import ExampleSet
 from chunkwise.training.spans.scores import make_cases

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.types import (
+    BoundaryOdds,
     Chunk,
     Delta,
     Hit,
@@ -154,3 +155,14 @@ class CharCounter:
 
     def count(self, text: str) -> int:
         return len(text)
+
+
+@dataclass(frozen=True)
+class WordBoundaries(SimpleSegmenter):
+    """A `BoundaryScorer` whose tokens are words; how surely a sentence ends hangs on the word."""
+
+    def log_odds(self, text: str, language: str | None = None) -> BoundaryOdds:
+        found = list(re.finditer(r"\S+", text))
+        starts, ends = (np.array([m.span()[k] for m in found], np.int64) for k in (0, 1))
+        values = [int(content_id(m[0]), 16) % 9 - 6 + 6 * m[0].endswith(".") for m in found]
+        return BoundaryOdds(starts, ends, np.array(values, np.float64))

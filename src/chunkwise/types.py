@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +104,8 @@ class Chunk:
         text: The characters of the span, verbatim.
         span: Its place in the document.
         tokens: Length in tokens of the chunker's counter.
-        headings: Headings in force where the chunk starts, outermost first.
+        headings: Headings in force where the chunk starts, outermost first; in source code also the
+            lines that open the classes and functions around it.
         header: Header rows of the table that the chunk continues, verbatim; else empty.
         pages: First and last page it stands on, or None.
     """
@@ -321,6 +322,35 @@ class Segmenter(Protocol):
         Args:
             text: Any text, of any length.
             language: ISO 639-1 code; None: guessed from the script and the words.
+        """
+        ...
+
+
+class BoundaryOdds(NamedTuple):
+    """How surely sentences end behind the tokens of a text.
+
+    Attributes:
+        starts: First character of each token, rising: `(n,)`.
+        ends: One past its last character.
+        values: Log-odds that a sentence ends behind it, minus those of the threshold, so that
+            above 0 it does; `-inf` inside of a word.
+    """
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+@runtime_checkable
+class BoundaryScorer(Segmenter, Protocol):
+    """A segmenter that also says how sure it is."""
+
+    def log_odds(self, text: str, language: str | None = None) -> BoundaryOdds:
+        """Log-odds of an end behind each token; tokens cover all that is not blank.
+
+        Args:
+            text: Any text, of any length.
+            language: As in `split`.
         """
         ...
 

@@ -13,7 +13,8 @@ from chunkwise.errors import ConfigError
 from chunkwise.rag.chunking import Chunker, chunkers, cut
 from chunkwise.types import Document, TokenCounter
 from tests.conformance.chunking_cases import COUNTERS, TEXTS, any_text, counter, documents
-from tests.fakes import HashingEmbedder, SimpleSegmenter, UndecidedModel, WordScorer
+from tests.fakes import HashingEmbedder, SimpleSegmenter, UndecidedModel, WordBoundaries, WordScorer
+from tests.rag.chunking.sections import near_model
 
 SIZES = [(1, 0), (2, 1), (3, 0), (7, 2), (20, 5), (50, 0)]
 
@@ -28,6 +29,8 @@ def build(name: str, *, size: int, overlap: int, counter: TokenCounter) -> Chunk
         embedder=HashingEmbedder(),
         scorer=WordScorer(),
         model=UndecidedModel(),
+        boundaries=WordBoundaries(),
+        model_folder=near_model(),
     )
 
 

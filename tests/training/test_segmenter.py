@@ -15,10 +15,10 @@ from chunkwise.errors import ConfigError, TrainingDataError
 from chunkwise.rag.sentences.learned import LearnedSegmenter
 from chunkwise.rag.sentences.network import BoundaryNetwork
 from chunkwise.training.base import recipes
-from chunkwise.training.boundaries.network import tensors_of
-from chunkwise.training.boundaries.texts import BOOKS, EWT, HELD_OUT
 from chunkwise.training.loop import Loop
 from chunkwise.training.segmenter import SegmenterRecipe, SegmenterTask
+from chunkwise.training.sentences.network import tensors_of
+from chunkwise.training.sentences.texts import BOOKS, EWT, HELD_OUT
 
 RECIPE = SegmenterRecipe(
     steps=20, windows=4, length=64, width=24, buckets=512, embedding=16, evaluate_every=0

@@ -28,6 +28,7 @@ from chunkwise.rag.selection import Selector, selectors
 from chunkwise.rag.sentences import segmenters
 from chunkwise.registry import Spec, spec_name
 from chunkwise.types import (
+    BoundaryScorer,
     Embedder,
     Hit,
     LanguageModel,
@@ -95,11 +96,45 @@ class Parts:
             parts["segmenter"] = self.segmenter
         if "embedder" in fields:
             parts["embedder"] = self.embedder
+        if "boundaries" in fields:
+            parts["boundaries"] = self.boundaries
+        if "model_folder" in fields:
+            parts |= self._sections(spec)
         if "scorer" in fields:
             parts["scorer"] = self.scorer
         if "model" in fields:
             parts["model"] = self.foreseer
         return chunkers.build(spec, **parts)
+
+    def _sections(self, spec: Spec) -> dict[str, str]:
+        """The folder of the packaged model of sections, where the chunker names none."""
+        if not isinstance(spec, str) and "model_folder" in spec:
+            return {}
+        folder = packaged_folder("sections")
+        if folder is None:
+            raise ConfigError(
+                f"The chunker {spec_name(spec)!r} needs a trained model and none is packaged: "
+                "`chunkwise train boundaries` makes one; name its folder with `model_folder`."
+            )
+        return {"model_folder": str(folder)}
+
+    @functools.cached_property
+    def boundaries(self) -> BoundaryScorer:
+        """Says how surely sentences end: the segmenter if it can, else the packaged one.
+
+        Raises:
+            ConfigError: The segmenter cannot, and none is packaged.
+        """
+        if isinstance(self.segmenter, BoundaryScorer):
+            return self.segmenter
+        folder = packaged_folder("segmenter")
+        if folder is None:
+            raise ConfigError(
+                f"The segmenter {spec_name(self.settings.segmenter)!r} cannot say how sure it is, "
+                "and no trained one is packaged: `chunkwise train segmenter` makes one; set "
+                'segmenter={name = "learned", folder = ...}, or use another chunker.'
+            )
+        return cast("BoundaryScorer", segmenters.build({"name": "learned", "folder": str(folder)}))
 
     @functools.cached_property
     def scorer(self) -> TextScorer:
@@ -361,6 +396,10 @@ class Parts:
             cut["segmenter"] = self.segmenter.fingerprint
         if "embedder" in fields:
             cut["embedder"] = self.embedder.fingerprint
+        if "boundaries" in fields:
+            cut["boundaries"] = self.boundaries.fingerprint
+        if "model_folder" in fields:
+            cut["sections"] = cast("Any", self.chunker).fingerprint
         if "scorer" in fields or "model" in fields:
             cut["model"] = self.foreseer.fingerprint
         return {

@@ -222,7 +222,6 @@ recipes: Registry[Recipe] = Registry(
     "chunkwise.training",
     shared=(
         "base",
-        "boundaries",
         "card",
         "checkpoints",
         "curves",
@@ -232,6 +231,8 @@ recipes: Registry[Recipe] = Registry(
         "packing",
         "run",
         "schedule",
+        "sections",
+        "sentences",
         "spans",
     ),
 )

@@ -35,12 +35,12 @@ try:
         SENTENCE,
         NetworkShape,
     )
-    from chunkwise.training.boundaries.adapting import adapt
-    from chunkwise.training.boundaries.fitting import fit_head, paragraph_offset, pooled, samples
-    from chunkwise.training.boundaries.network import TrainedNetwork, tensors_of
-    from chunkwise.training.boundaries.scores import compare
-    from chunkwise.training.boundaries.texts import ADAPT_SENTENCES, Texts, read_all
-    from chunkwise.training.boundaries.windows import IGNORED, WindowBatch, Windows
+    from chunkwise.training.sentences.adapting import adapt
+    from chunkwise.training.sentences.fitting import fit_head, paragraph_offset, pooled, samples
+    from chunkwise.training.sentences.network import TrainedNetwork, tensors_of
+    from chunkwise.training.sentences.scores import compare
+    from chunkwise.training.sentences.texts import ADAPT_SENTENCES, Texts, read_all
+    from chunkwise.training.sentences.windows import IGNORED, WindowBatch, Windows
 except ImportError as exc:
     raise MissingDependencyError(
         'Training a segmenter needs torch: `pip install "chunkwise[train]"`.'

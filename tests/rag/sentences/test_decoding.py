@@ -11,19 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkwise.errors import ConfigError
-from chunkwise.rag.sentences.decoding import Limits, Odds, sentences
+from chunkwise.rag.sentences.decoding import Limits, sentences
+from chunkwise.types import BoundaryOdds
 
 VALUES = st.floats(-8, 8, allow_nan=False) | st.just(-math.inf)
 TOKENS = st.lists(st.tuples(st.integers(1, 16), st.integers(0, 3), VALUES), max_size=60)
 
 
-def odds_of(tokens: list[tuple[int, int, float]]) -> Odds:
+def odds_of(tokens: list[tuple[int, int, float]]) -> BoundaryOdds:
     lengths, gaps, values = (np.array(column) for column in zip(*tokens, strict=True))
     ends = np.cumsum(lengths + gaps) - gaps
-    return Odds(ends - lengths, ends, values.astype(np.float64))
+    return BoundaryOdds(ends - lengths, ends, values.astype(np.float64))
 
 
-def lengths(odds: Odds, ranges: list[tuple[int, int]]) -> list[int]:
+def lengths(odds: BoundaryOdds, ranges: list[tuple[int, int]]) -> list[int]:
     return [int(odds.ends[j - 1] - odds.starts[i]) for i, j in ranges]
 
 
@@ -92,7 +93,7 @@ def test_limits_that_cannot_be_kept_are_refused(low: int, high: int) -> None:
         Limits(low, high)
 
 
-def _worth(odds: Odds, ranges: list[tuple[int, int]]) -> float:
+def _worth(odds: BoundaryOdds, ranges: list[tuple[int, int]]) -> float:
     return sum(float(odds.values[j - 1]) for _, j in ranges[:-1])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from chunkwise.rag.chunking.pieces import Ruler, table_header
+from chunkwise.rag.chunking.source import Scopes
 from chunkwise.registry import Registry
 from chunkwise.types import Block, Chunk, Document, Query, Span, TokenCounter, content_id
 
@@ -16,7 +17,8 @@ class Chunker(Protocol):
     """Cuts a document into spans of its text.
 
     An implementation is a frozen dataclass; the fields below are offered by whoever builds it
-    (`size`, `overlap`, `counter`, `segmenter`, `embedder`), and it declares those it uses.
+    (`size`, `overlap`, `counter`, `segmenter`, `boundaries`, `embedder` ...), and it declares those
+    it uses.
 
     Attributes:
         size: Most tokens of a chunk. A hard limit, repeated table header included. Only a
@@ -37,7 +39,9 @@ class Chunker(Protocol):
         ...
 
 
-chunkers: Registry[Chunker] = Registry("chunkwise.rag.chunking", shared=("base", "pieces"))
+chunkers: Registry[Chunker] = Registry(
+    "chunkwise.rag.chunking", shared=("base", "pieces", "sections", "source", "structure")
+)
 
 _MARKUP = re.compile(r"\A#{1,6}\s+|\s+#+\Z|\n\s*([=~^\"'+*-])\1+\s*\Z")
 
@@ -47,6 +51,8 @@ def cut(
 ) -> list[Chunk]:
     """Chunks of the spans: text, content id, tokens, headings in force, table header, pages.
 
+    In source code, the lines that open the definitions around a chunk are headings too.
+
     Args:
         document: What was cut.
         spans: Places of the chunks, in order.
@@ -55,7 +61,7 @@ def cut(
             not fit is left out. None: no limit.
     """
     ruler = Ruler(document, counter, size or 1)
-    headings = _Headings(document)
+    headings, scopes = _Headings(document), Scopes(document)
     tables = [block for block in document.blocks if block.kind == "table"]
     chunks = []
     for span in spans:
@@ -64,7 +70,7 @@ def cut(
         if header and size is not None and counter.count(f"{header}\n{text}") > size:
             header = ""
         pages = _pages(document.pages, span)
-        above = headings.above(span.start)
+        above = (*headings.above(span.start), *scopes.above(span.start))
         chunks.append(Chunk(content_id(text), text, span, tokens, above, header, pages))
     return chunks
 

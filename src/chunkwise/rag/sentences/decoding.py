@@ -14,14 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
 from chunkwise.rag._tiling import segment_dp
 from chunkwise.rag.sentences.tokens import Ints
+from chunkwise.types import BoundaryOdds
 
 _LEAST_CHARS = 64  # of `max_chars`: some tokens fit
 _BLOCKS = 8  # in each eighth of `max_chars` one place at least may be an end
@@ -59,22 +58,8 @@ class Limits:
         return 2 * self.max_chars
 
 
-class Odds(NamedTuple):
-    """Tokens whose log-odds are known.
-
-    Attributes:
-        starts: First character of each token: `(n,)`.
-        ends: One past its last character.
-        values: Log-odds that a sentence ends behind it.
-    """
-
-    starts: Ints
-    ends: Ints
-    values: NDArray[np.float64]
-
-
 def sentences(
-    odds: Odds, limits: Limits, first: int = 0, *, is_last: bool = True
+    odds: BoundaryOdds, limits: Limits, first: int = 0, *, is_last: bool = True
 ) -> Iterator[tuple[int, int]]:
     """Ranges of tokens `[i, j)`, one a sentence, that are decided.
 
@@ -97,7 +82,7 @@ def sentences(
         first = stop
 
 
-def _fitting(odds: Odds, limits: Limits, first: int, likely: Ints, is_last: bool) -> int:
+def _fitting(odds: BoundaryOdds, limits: Limits, first: int, likely: Ints, is_last: bool) -> int:
     """The next end by threshold if it breaks no limit and none after it does; else 0."""
     at = int(np.searchsorted(likely, first))
     stop = _stop(odds, likely, at, is_last)
@@ -111,7 +96,7 @@ def _fitting(odds: Odds, limits: Limits, first: int, likely: Ints, is_last: bool
     return stop if is_fine else 0
 
 
-def _stop(odds: Odds, likely: Ints, at: int, is_last: bool) -> int:
+def _stop(odds: BoundaryOdds, likely: Ints, at: int, is_last: bool) -> int:
     """One past the token of the end number `at`; the text's end where there is no other; or 0."""
     n = len(odds.values)
     if at < len(likely):
@@ -119,7 +104,9 @@ def _stop(odds: Odds, likely: Ints, at: int, is_last: bool) -> int:
     return n if is_last else 0
 
 
-def _first_of_tiling(odds: Odds, limits: Limits, first: int, last: int, *, is_whole: bool) -> int:
+def _first_of_tiling(
+    odds: BoundaryOdds, limits: Limits, first: int, last: int, *, is_whole: bool
+) -> int:
     """Where the first sentence of the best tiling of tokens `[first, last)` ends."""
     places = _candidates(odds, limits, first, last)
     begins = [first, *(place + 1 for place in places)]
@@ -139,7 +126,7 @@ def _first_of_tiling(odds: Odds, limits: Limits, first: int, last: int, *, is_wh
     return places[tiles[0][1] - 1] + 1
 
 
-def _candidates(odds: Odds, limits: Limits, first: int, last: int) -> list[int]:
+def _candidates(odds: BoundaryOdds, limits: Limits, first: int, last: int) -> list[int]:
     """Tokens that a sentence may end with: the likeliest, one in each stretch, and the last."""
     values = odds.values[first:last]
     chosen = set(np.argsort(-values, kind="stable")[:_MOST_LIKELY].tolist())

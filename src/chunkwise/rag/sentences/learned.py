@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
 from chunkwise.rag.sentences.base import segmenters
-from chunkwise.rag.sentences.decoding import Limits, Odds, sentences
+from chunkwise.rag.sentences.decoding import Limits, sentences
 from chunkwise.rag.sentences.guess import guess_language
 from chunkwise.rag.sentences.heads import AROUND_BEFORE, AROUND_BEHIND
 from chunkwise.rag.sentences.model import BoundaryModel, Reading, read_model
 from chunkwise.rag.sentences.network import NEWLINE
 from chunkwise.rag.sentences.tokens import MAX_TOKEN_CHARS, REACH_CHARS, Ints, Tokens
-from chunkwise.types import Span
+from chunkwise.types import BoundaryOdds, Span
 
 __all__ = ["LearnedSegmenter"]
 
@@ -113,12 +113,28 @@ class LearnedSegmenter:
             pieces: The text, cut anywhere.
             language: As in `split`.
         """
-        scanner = _Scanner(self._model, self._limits, self._bias, self.unit, language)
+        scanner = self._scanner(language)
         for span, _ in self._rules.stream(scanner.fed(pieces), language):
             scanner.ruled.append(span.end)
             if span.end - scanner.settled >= _READ:
                 yield from scanner.scan(span.end)
         yield from scanner.scan(None)
+
+    def log_odds(self, text: str, language: str | None = None) -> BoundaryOdds:
+        """See `chunkwise.types.BoundaryScorer`; of the ends of its unit, lengths left aside."""
+        scanner = self._scanner(language)
+        pieces = (text[at : at + _READ] for at in range(0, len(text), _READ))
+        parts = []
+        for span, _ in self._rules.stream(scanner.fed(pieces), language):
+            scanner.ruled.append(span.end)
+            if span.end - scanner.settled >= _READ:
+                parts.append(scanner.odds(span.end))
+        parts.append(scanner.odds(None))
+        starts, ends, values = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return BoundaryOdds(starts, ends, values)
+
+    def _scanner(self, language: str | None) -> _Scanner:
+        return _Scanner(self._model, self._limits, self._bias, self.unit, language)
 
     @property
     def _bias(self) -> float:
@@ -158,20 +174,40 @@ class _Scanner:
         Args:
             settled: Offset up to which all ends of the rules are known; None: the text has ended.
         """
-        self._text = "".join([self._text, *self._waiting])
-        self._waiting = []
-        base, text = self._base, self._text
-        reading = self._model.read(text, np.array(self.ruled, np.int64) - base)
-        tokens = reading.tokens
-        known = self._num_known(tokens, settled)
-        odds = Odds(tokens.starts[:known], tokens.ends[:known], self._values(reading, known))
-        first = int(np.searchsorted(tokens.starts, self._sentence - base))
+        base = self._base
+        tokens, odds = self._read(settled)
+        first = self._first(tokens)
         for start, stop in sentences(odds, self._limits, first, is_last=settled is None):
             low, high = int(tokens.starts[start]), int(tokens.ends[stop - 1])
             first = stop
-            yield Span(base + low, base + high), text[low:high]
+            yield Span(base + low, base + high), self._text[low:high]
         if settled is not None:
-            self._move(tokens, first, known, settled)
+            self._move(tokens, first, len(odds.values), settled)
+
+    def odds(self, settled: int | None) -> BoundaryOdds:
+        """Log-odds that are known by now and were not before; `settled` as of `scan`."""
+        base = self._base
+        tokens, odds = self._read(settled)
+        first, known = self._first(tokens), len(odds.values)
+        if settled is not None:
+            self._move(tokens, known, known, settled)
+        return BoundaryOdds(
+            odds.starts[first:] + base, odds.ends[first:] + base, odds.values[first:]
+        )
+
+    def _read(self, settled: int | None) -> tuple[Tokens, BoundaryOdds]:
+        """The window's tokens, and the log-odds of the first ones, which are known."""
+        self._text = "".join([self._text, *self._waiting])
+        self._waiting = []
+        reading = self._model.read(self._text, np.array(self.ruled, np.int64) - self._base)
+        tokens = reading.tokens
+        known = self._num_known(tokens, settled)
+        values = self._values(reading, known)
+        return tokens, BoundaryOdds(tokens.starts[:known], tokens.ends[:known], values)
+
+    def _first(self, tokens: Tokens) -> int:
+        """The token that the open sentence begins with."""
+        return int(np.searchsorted(tokens.starts, self._sentence - self._base))
 
     def _num_known(self, tokens: Tokens, settled: int | None) -> int:
         """Tokens whose scores no further text can change."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ModelFormatError
+from chunkwise.rag._tensors import bfloat16, read_tensors, safetensors_bytes
 from chunkwise.rag.sentences.heads import Head, read_head, situations, write_head
 from chunkwise.rag.sentences.network import BoundaryNetwork, Floats, NetworkShape
 from chunkwise.rag.sentences.tokens import Ints, Tokens, tokenize
@@ -26,7 +26,6 @@ from chunkwise.rag.sentences.tokens import Ints, Tokens, tokenize
 MODEL_TYPE: Final = "chunkwise-segmenter"
 _FORMAT: Final = 1
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
-_DTYPES: Final[Mapping[str, str]] = {"F32": "<f4", "BF16": "<u2", "I8": "<i1"}
 _REMEDY = "`chunkwise train segmenter` makes one."
 
 
@@ -158,62 +157,22 @@ def _distances(raw: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def _read_tensors(path: Path) -> tuple[dict[str, Floats], bytes]:
     try:
-        raw = path.read_bytes()
-        (size,) = struct.unpack_from("<Q", raw)
-        header = json.loads(raw[8 : 8 + size])
-        header.pop("__metadata__", None)
-        stored = {name: _stored(raw, 8 + size, entry) for name, entry in header.items()}
-        scale = stored.pop("table_scale").astype(np.float32)
-        tensors = {name: _as_float(values) for name, values in stored.items()}
+        tensors, raw = read_tensors(path)
+        scale = tensors.pop("table_scale")
         tensors["table"] *= scale[:, None]
     except OSError as exc:
         raise ModelFormatError(f"{path} cannot be read: {exc.strerror}. {_REMEDY}") from exc
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError) as exc:
         raise ModelFormatError(f"{path} is damaged, or not a segmenter's: {exc!r}.") from exc
     return tensors, raw
-
-
-def _stored(raw: bytes, base: int, entry: Mapping[str, Any]) -> NDArray[Any]:
-    """A tensor as it is in the file; bfloat16 as uint16."""
-    first, last = entry["data_offsets"]
-    values = np.frombuffer(raw[base + first : base + last], dtype=_DTYPES[entry["dtype"]])
-    return values.reshape(entry["shape"])
-
-
-def _as_float(values: NDArray[Any]) -> Floats:
-    if values.dtype == np.uint16:
-        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return values.astype(np.float32)
 
 
 def _safetensors(tensors: Mapping[str, Floats]) -> bytes:
     table = np.ascontiguousarray(tensors["table"], np.float32)
     scale = np.maximum(np.abs(table).max(axis=1), 1e-8) / 127
-    parts: dict[str, tuple[str, NDArray[Any]]] = {
-        "table": ("I8", np.rint(table / scale[:, None]).astype(np.int8)),
-        "table_scale": ("F32", scale.astype("<f4")),
+    parts: dict[str, NDArray[Any]] = {
+        "table": np.rint(table / scale[:, None]).astype(np.int8),
+        "table_scale": scale.astype("<f4"),
     }
-    for name, values in tensors.items():
-        if name != "table":
-            parts[name] = ("BF16", _bfloat16(np.ascontiguousarray(values, np.float32)))
-    header: dict[str, Any] = {"__metadata__": {"format": "np"}}
-    at = 0
-    for name, (dtype, data) in parts.items():
-        header[name] = {
-            "dtype": dtype,
-            "shape": list(data.shape),
-            "data_offsets": [at, at + data.nbytes],
-        }
-        at += data.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return b"".join(
-        [struct.pack("<Q", len(text)), text, *(data.tobytes() for _, data in parts.values())]
-    )
-
-
-def _bfloat16(values: Floats) -> NDArray[np.uint16]:
-    """Rounded to nearest, ties to even."""
-    bits = values.view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded >> np.uint32(16)).astype("<u2")
+    parts |= {name: bfloat16(each) for name, each in tensors.items() if name != "table"}
+    return safetensors_bytes(parts)

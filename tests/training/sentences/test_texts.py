@@ -9,7 +9,7 @@ import pytest
 
 from chunkwise.errors import TrainingDataError
 from chunkwise.evaluation.segmentation import GoldText
-from chunkwise.training.boundaries.texts import (
+from chunkwise.training.sentences.texts import (
     HELD_OUT,
     Document,
     document_of,

@@ -24,9 +24,9 @@ from chunkwise.rag.sentences.network import (
 )
 from chunkwise.rag.sentences.rules import RuleSegmenter
 from chunkwise.rag.sentences.tokens import tokenize
-from chunkwise.training.boundaries.adapting import adapt, read_examples
-from chunkwise.training.boundaries.fitting import Sample, fit_head, fit_offsets
-from chunkwise.training.boundaries.scores import compare, f1_by_language, shortfalls
+from chunkwise.training.sentences.adapting import adapt, read_examples
+from chunkwise.training.sentences.fitting import Sample, fit_head, fit_offsets
+from chunkwise.training.sentences.scores import compare, f1_by_language, shortfalls
 from tests.cli.test_commands import process, run
 
 SHAPE = NetworkShape(buckets=4096, embedding=4, width=8, before=(1,), behind=(1,))

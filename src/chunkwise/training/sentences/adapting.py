@@ -18,7 +18,7 @@ from chunkwise.evaluation.segmentation import GoldText, read_texts
 from chunkwise.packaged import checksums
 from chunkwise.rag.sentences.heads import Head
 from chunkwise.rag.sentences.model import BoundaryModel, read_model, write_config
-from chunkwise.training.boundaries.fitting import fit_head, samples
+from chunkwise.training.sentences.fitting import fit_head, samples
 
 LEAST_SENTENCES = 32
 ADVISED = "64 to 256"

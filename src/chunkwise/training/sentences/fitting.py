@@ -24,7 +24,7 @@ from chunkwise.rag.sentences.model import BoundaryModel
 from chunkwise.rag.sentences.network import NEWLINE, NUM_OUTPUTS
 from chunkwise.rag.sentences.rules import RuleSegmenter
 from chunkwise.rag.sentences.tokens import Flags, Ints
-from chunkwise.training.boundaries.corruption import Corruption, Labelled, corrupt
+from chunkwise.training.sentences.corruption import Corruption, Labelled, corrupt
 
 Doubles = NDArray[np.float64]
 

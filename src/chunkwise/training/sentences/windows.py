@@ -19,8 +19,8 @@ from torch import Tensor
 
 from chunkwise.rag.sentences.rules import RuleSegmenter
 from chunkwise.rag.sentences.tokens import Ints, tokenize
-from chunkwise.training.boundaries.corruption import Corrupted, Labelled, corrupt, draw
-from chunkwise.training.boundaries.texts import Document
+from chunkwise.training.sentences.corruption import Corrupted, Labelled, corrupt, draw
+from chunkwise.training.sentences.texts import Document
 
 IGNORED: Final = -1.0
 """Label of a token that is not learnt from."""

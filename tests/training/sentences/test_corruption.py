@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chunkwise.evaluation.segmentation import GoldText, corrupted
 from chunkwise.rag.sentences.network import MARKS
-from chunkwise.training.boundaries.corruption import CLEAN, STRIPPED, Corruption, Labelled, corrupt
+from chunkwise.training.sentences.corruption import CLEAN, STRIPPED, Corruption, Labelled, corrupt
 
 TEXT = 'He said: "No." She left - at 5 p.m.!\nWhy? 一つ。二つ、はい。'
 

@@ -1,0 +1,1 @@
+"""What the recipe `boundaries` is made of: documents, pairs of neighbours, figures."""
