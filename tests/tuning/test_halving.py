@@ -66,6 +66,13 @@ def test_present_settings_that_are_best_are_proven_to_be_so() -> None:
     assert found.verdict.leader == 0
     assert found.verdict.is_clear
     assert not found.verdict.is_gain
+    assert standing(found, "quality")[0] == 0
+
+
+def test_the_present_settings_stand_where_their_score_puts_them() -> None:
+    found = Surface([0.0, -0.5, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], 64, 0).race()
+    assert standing(found, "quality")[0] == 8
+    assert standing(found, "quality")[-2:] == [0, 1]
 
 
 def test_a_clear_leader_ends_the_race_before_all_questions_are_asked() -> None:

@@ -280,9 +280,12 @@ def _judge(
 
 
 def standing(state: Race[C], metric: str) -> list[int]:
-    """Places of all that were measured, best first; those still in the race before the others."""
+    """Places of all that were measured, best first; those still in the race before those that were
+    dropped and, unless they lead, the present settings, which never are."""
     values = state.values(metric)
     if 0 not in values:
         return list(values)
     score = {i: estimate(each, values[0]) for i, each in values.items()}
-    return sorted(values, key=lambda i: (i not in state.left, -score[i], i))
+    leads = state.verdict is not None and state.verdict.leader == 0
+    ahead = {i for i in state.left if i != 0 or leads}
+    return sorted(values, key=lambda i: (i not in ahead, -score[i], i))
