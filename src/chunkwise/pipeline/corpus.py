@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chunkwise.pipeline.fidelity import Reusing
+    from chunkwise.pipeline.forms import Enrichment
     from chunkwise.pipeline.warming import IdleWarming, Warmed
 
 DEFAULT_FOLDER = ".chunkwise"
@@ -99,7 +100,7 @@ class Corpus:
             IndexMismatchError: The corpus was embedded with another embedder.
         """
         # Build what is named before anything is stored, so that a wrong name leaves nothing behind.
-        self.parts.recipe(), self.parts.segmenter
+        self.parts.recipe(), self.parts.segmenter, self.parts.forms
         self._check_paths(paths)
         if self._store is None:
             self._store = Store.open(self.folder, create=True)
@@ -163,6 +164,16 @@ class Corpus:
             if self.store.info(known) is not None:
                 return self.store.load(known)
         raise DocumentError(name, "no such document in the corpus; see `chunkwise ls`")
+
+    def enrichments(self, name: str) -> list[Enrichment]:
+        """For each chunk of a document, in order, what is embedded before its text: what each of
+        `enrich` says of it, by name. It is made again from the document.
+
+        Raises:
+            DocumentError: There is none of that name.
+        """
+        document = self.document(name)
+        return self.parts.forms.enrichments(document, self.store.chunks(document.name))
 
     def parse(self, path: str | os.PathLike[str]) -> Document:
         """A file as it would be parsed, without adding it.
@@ -358,7 +369,7 @@ class Corpus:
             counter=self.parts.counter,
             embedder=self.parts.embedder,
             recipe=self.parts.recipe(),
-            context_tokens=s.context_tokens,
+            forms=self.parts.forms,
             workers=s.workers,
             limits=self._limits(),
         )
@@ -389,7 +400,7 @@ class Corpus:
     def _embedding_recipe(self) -> dict[str, Any]:
         """What `embed` changes; written first, so that a run that was stopped is gone on with."""
         recipe = config.recipe_of(self.settings)
-        return {key: recipe[key] for key in ("embedder", "context_tokens")}
+        return {key: recipe[key] for key in config.EMBEDDING}
 
     def _tidy(self) -> None:
         """Rewrite vector files when many of their rows are dead; drop what a model has kept of
