@@ -165,7 +165,7 @@ class Corpus:
                 return self.store.load(known)
         raise DocumentError(name, "no such document in the corpus; see `chunkwise ls`")
 
-    def enrichments(self, name: str) -> list[Enrichment]:
+    def enrichments(self, name: str) -> Sequence[Enrichment]:
         """For each chunk of a document, in order, what is embedded before its text: what each of
         `enrich` says of it, by name. It is made again from the document.
 

@@ -64,7 +64,7 @@ class Forms:
             return {}
         return dict(zip(found, self.situator.embed(list(found.values())), strict=True))
 
-    def enrichments(self, document: Document, chunks: Sequence[Chunk]) -> list[Enrichment]:
+    def enrichments(self, document: Document, chunks: Sequence[Chunk]) -> Sequence[Enrichment]:
         """What is said before the text of each chunk of a document."""
         said: list[dict[str, tuple[str, ...]]] = [{} for _ in chunks]
         rooms = [self._room(chunk) for chunk in chunks]

@@ -17,14 +17,20 @@ class Enricher(Protocol):
     and `model`, and it declares those it uses.
 
     Attributes:
-        counter: Counts the tokens.
-        max_tokens: Most tokens of what is said of a chunk; 0: nothing is.
         separator: Stands between the values of a chunk where they are embedded.
     """
 
-    counter: TokenCounter
-    max_tokens: int
     separator: ClassVar[str]
+
+    @property
+    def counter(self) -> TokenCounter:
+        """Counts the tokens."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of what is said of a chunk; 0: nothing is."""
+        ...
 
     def enrich(
         self, document: Document, chunks: Sequence[Chunk], rooms: Sequence[int]

@@ -7,7 +7,10 @@ Differs: inverse document frequency is rounded to whole bits, so that an edit ch
     whose words were in better ones is left out.
 Exact when: `max_tokens` is 0: texts are embedded alone.
 Cost: linear in characters, no model.
-Helps or hurts: not measured yet.
+Helps or hurts: with all-MiniLM-L6-v2, recursive chunks, 231 questions on three corpora of Chroma's
+    evaluation: recall of the best 5 +1.1 points [-1.7, +3.9] at 200 tokens and -1.4 [-4.7, +1.8] at
+    100 against texts alone, recall at 400 tokens +0.5 [-3.3, +4.3] and -1.8 [-5.2, +1.4] (95 %
+    paired bootstrap): no gain proven.
 """
 
 from __future__ import annotations

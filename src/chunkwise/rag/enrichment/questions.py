@@ -9,7 +9,10 @@ Differs: rules instead of a trained generator, or any language model asked in wo
 Exact when: `max_tokens` is 0: texts are embedded alone.
 Cost: sentences and a few expressions a chunk; with `write` a completion a chunk, again at each
     change of the document.
-Helps or hurts: not measured yet.
+Helps or hurts: by rules, with all-MiniLM-L6-v2, recursive chunks, 231 questions on three corpora of
+    Chroma's evaluation: recall of the best 5 +0.4 points [-1.2, +2.1] at 200 tokens and 0.0
+    [-1.5, +1.7] at 100 against texts alone, recall at 400 tokens -2.2 [-4.6, -0.1] and +0.2 [-1.0,
+    +1.5] (95 % paired bootstrap): no gain proven. Written by a model: not measured.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Differs: it is left out where the chunk's own headings begin with it, so that `h
 one together do not say it twice.
 Exact when: `max_tokens` is 0: texts are embedded alone.
 Cost: none but the tokens.
-Helps or hurts: not measured yet.
+Helps or hurts: not measured.
 """
 
 from __future__ import annotations

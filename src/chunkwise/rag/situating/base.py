@@ -41,12 +41,12 @@ class Situator(Protocol):
 
     An implementation is a frozen dataclass; the embedder is offered by whoever builds it. Vectors
     compare with the embedder's vectors of questions.
-
-    Attributes:
-        embedder: Makes the vectors that it starts from.
     """
 
-    embedder: Embedder
+    @property
+    def embedder(self) -> Embedder:
+        """Makes the vectors that it starts from."""
+        ...
 
     def forms(
         self, document: Document, chunks: Sequence[Chunk], texts: Sequence[str]

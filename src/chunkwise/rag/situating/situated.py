@@ -10,7 +10,22 @@ Differs: SitEmb trains an encoder that reads chunk and context; nothing is train
 Exact when: `gain` is 0, or there are neither neighbours nor headings: the embedder's vectors.
 Cost: one embedding more a heading path, and a sum over neighbours. A changed chunk changes the
     vectors of `neighbours` others, for which it and as many more are embedded again.
-Helps or hurts: not measured yet.
+Helps or hurts: with all-MiniLM-L6-v2, recursive chunks, 231 questions on three corpora of Chroma's
+    evaluation, against the embedder's vectors (points, 95 % paired bootstrap):
+
+| size | gain | recall of the best 5 | IoU | recall at 400 tokens |
+| --- | --- | --- | --- | --- |
+| 200 | 0.1 | +0.1 [-0.7, +0.7] | -0.0 [-0.2, +0.1] | +1.2 [-0.5, +3.0] |
+| 200 | 0.2 | +1.1 [-0.7, +2.9] | +0.1 [-0.1, +0.2] | +1.7 [-0.7, +4.2] |
+| 200 | 0.4 | -0.0 [-2.5, +2.2] | +0.0 [-0.1, +0.2] | +0.4 [-2.5, +3.3] |
+| 100 | 0.1 | +1.3 [-0.4, +3.2] | +0.2 [+0.0, +0.5] | +0.9 [-0.7, +2.9] |
+| 100 | 0.2 | +1.9 [-0.0, +4.1] | +0.3 [-0.0, +0.6] | +1.5 [-0.3, +3.6] |
+| 100 | 0.4 | +3.0 [+0.8, +5.5] | +0.5 [+0.1, +0.8] | +3.3 [+1.0, +5.7] |
+
+240 questions about ships that are named once, in the paragraph before four chunks that say "it":
+found among the best 5 with a gain of 0.2 +6.7 [+3.8, +10.0], 0.4 +15.4 [+11.2, +20.0], 0.8 +25.8
+[+20.4, +31.7]. Small chunks gain, which say least for themselves. Attention (5) and two neighbours only, at 200
+tokens with gain 0.2, are no better.
 """
 
 from __future__ import annotations
