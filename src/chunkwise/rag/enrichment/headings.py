@@ -4,8 +4,9 @@ Exact when: `max_tokens` is 0: texts are embedded alone.
 Cost: none but the tokens.
 Helps or hurts: with all-MiniLM-L6-v2, recursive chunks, 231 questions on three corpora of Chroma's
     evaluation, of which two have no headings: recall of the best 5 -0.1 points [-0.4, +0.0] at 200
-    tokens and -0.6 [-1.6, +0.0] at 100 against texts alone (95 % paired bootstrap). Of 240 questions about ships
-    that only headings name, 100 % find their chunk among the best 5 instead of 30 %.
+    tokens and -0.6 [-1.6, +0.0] at 100 against texts alone (95 % paired bootstrap). Of 240
+    questions about ships that only headings name, 100 % find their chunk among the best 5
+    instead of 30 %.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ Differs: each chunk has the window in which it has most context on both sides, i
 Exact when: the window holds only the chunk: the embedder's vector.
 Cost: the encoder reads `window` tokens a chunk; the same window is read once, so a document shorter
     than it costs no more than by itself.
-Helps or hurts: with all-MiniLM-L6-v2, against the embedder's vectors (points, 95 % paired bootstrap).
-    It helps where a chunk does not say what it is about: 240 questions about ships that are named
-    once, in the paragraph before four chunks that say "it": found among the best 5 by 62.5 % instead
-    of 6.2 %, +56.2 [+49.6, +62.9]; named in the heading: +21.7 [+15.8, +27.9], and `headings` +69.6
-    [+63.7, +75.4]. It hurts where chunks say it: 231 questions on three corpora of Chroma's
-    evaluation, recursive chunks of 200 tokens: recall of the best 5 +0.3 [-3.2, +3.7], recall at 400
-    tokens -5.3 [-10.3, -0.7].
+Helps or hurts: with all-MiniLM-L6-v2, against the embedder's vectors (points, 95 % paired
+    bootstrap). It helps where a chunk does not say what it is about: 240 questions about ships
+    that are named once, in the paragraph before four chunks that say "it": found among the best
+    5 by 62.5 % instead of 6.2 %, +56.2 [+49.6, +62.9]; named in the heading: +21.7 [+15.8,
+    +27.9], and `headings` +69.6 [+63.7, +75.4]. It hurts where chunks say it: 231 questions on
+    three corpora of Chroma's evaluation, recursive chunks of 200 tokens: recall of the best 5
+    +0.3 [-3.2, +3.7], recall at 400 tokens -5.3 [-10.3, -0.7].
 """
 
 from __future__ import annotations

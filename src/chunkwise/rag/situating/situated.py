@@ -24,8 +24,8 @@ Helps or hurts: with all-MiniLM-L6-v2, recursive chunks, 231 questions on three 
 
 240 questions about ships that are named once, in the paragraph before four chunks that say "it":
 found among the best 5 with a gain of 0.2 +6.7 [+3.8, +10.0], 0.4 +15.4 [+11.2, +20.0], 0.8 +25.8
-[+20.4, +31.7]. Small chunks gain, which say least for themselves. Attention (5) and two neighbours only, at 200
-tokens with gain 0.2, are no better.
+[+20.4, +31.7]. Small chunks gain, which say least for themselves. Attention (5) or two neighbours
+only, at 200 tokens with gain 0.2, are no better.
 """
 
 from __future__ import annotations
