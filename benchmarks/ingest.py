@@ -37,12 +37,12 @@ import numpy as np
 
 from _machine import machine
 from chunkwise.pipeline.ingest import Ingest
+from chunkwise.rag._stopwords import STOPWORDS
 from chunkwise.rag.chunking import chunkers
 from chunkwise.rag.counting import named_counter
 from chunkwise.rag.embedding import embedders
 from chunkwise.rag.parsing.worker import Limits
 from chunkwise.rag.retrieval import retrievers
-from chunkwise.rag.retrieval.stopwords import STOPWORDS
 from chunkwise.store import Store
 from chunkwise.types import Embedder, Filter, Query
 

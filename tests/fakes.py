@@ -166,3 +166,43 @@ class WordBoundaries(SimpleSegmenter):
         starts, ends = (np.array([m.span()[k] for m in found], np.int64) for k in (0, 1))
         values = [int(content_id(m[0]), 16) % 9 - 6 + 6 * m[0].endswith(".") for m in found]
         return BoundaryOdds(starts, ends, np.array(values, np.float64))
+
+
+@dataclass
+class ReadingEmbedder:
+    """An embedder whose tokens are words, and whose words see all words that are read with them.
+
+    Attributes:
+        max_tokens: Longest text in words.
+        count: Texts and windows embedded so far.
+    """
+
+    max_tokens: int = 512
+    dim: int = 32
+    fingerprint: str = "reading"
+    is_weak: bool = True
+    count: int = 0
+
+    def embed(
+        self, texts: Sequence[str], kind: Literal["query", "passage"] = "passage"
+    ) -> NDArray[np.float32]:
+        found = self.span_vectors(texts, [[Span(0, len(text))] for text in texts])
+        return np.concatenate([np.zeros((0, self.dim), np.float32), *found])
+
+    def token_spans(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        spans = [[match.span() for match in re.finditer(r"\S+", text)] for text in texts]
+        return [np.array(some, np.int32).reshape(-1, 2) for some in spans]
+
+    def span_vectors(
+        self, texts: Sequence[str], spans: Sequence[Sequence[Span]]
+    ) -> list[NDArray[np.float32]]:
+        self.count += len(texts)
+        return [
+            np.stack([self._vector(text, span) for span in some])
+            for text, some in zip(texts, spans, strict=True)
+        ]
+
+    def _vector(self, text: str, span: Span) -> NDArray[np.float32]:
+        words = HashingEmbedder(dim=self.dim).embed([text[span.start : span.end], text])
+        vector: NDArray[np.float32] = words[0] + words[1]
+        return vector / np.linalg.norm(vector)

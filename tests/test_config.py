@@ -37,6 +37,7 @@ def test_order_is_default_corpus_file_environment_argument(tmp_path: Path) -> No
         ({"CHUNKWISE_SIZE": "0"}, "`size` must be at least 1, got 0"),
         ({"CHUNKWISE_OVERLAP": "200"}, r"`overlap` must be in \[0, size=200\), got 200"),
         ({"CHUNKWISE_CHUNKER": "{oops"}, "is not JSON"),
+        ({"CHUNKWISE_ENRICH": '["headings", 3]'}, "CHUNKWISE_ENRICH: `enrich` must be text, got 3"),
         ({"CHUNKWISE_KERNELS": "fast"}, "CHUNKWISE_KERNELS: `kernels` must be one of auto, cpu"),
         ({"CHUNKWISE_DTYPE": "float8"}, "`dtype` must be one of auto, bfloat16, float32"),
         ({"CHUNKWISE_QUANTIZE": "int5"}, "Did you mean 'int8'"),
@@ -61,6 +62,21 @@ def test_a_spec_with_options_comes_from_toml_and_environment(tmp_path: Path) -> 
     assert load(corpus=tmp_path).settings.chunker == {"name": "semantic", "percentile": 80}
     spec = config.load(environ={"CHUNKWISE_CHUNKER": '{"name": "fixed"}'}).settings.chunker
     assert spec == {"name": "fixed"}
+
+
+def test_several_algorithms_come_as_text_as_a_list_and_with_options(tmp_path: Path) -> None:
+    (tmp_path / config.FILE_NAME).write_text('enrich = ["headings", {name = "keywords"}]\n')
+    listed = ["headings", {"name": "keywords"}]
+    assert load(corpus=tmp_path).settings.enrich == listed
+    for value, found in (
+        ("headings, keywords", ["headings", "keywords"]),
+        ({"name": "keywords"}, [{"name": "keywords"}]),
+        (listed, listed),
+        ("none", []),
+        ("", []),
+        ([], []),
+    ):
+        assert config.specs_of(value, "enrich") == found  # type: ignore[arg-type]
 
 
 def test_auto_is_resolved_once_with_a_reason() -> None:

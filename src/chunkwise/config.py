@@ -12,7 +12,7 @@ import importlib.util
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,10 @@ from chunkwise.registry import Spec, nearest, spec_name
 
 ENV_PREFIX = "CHUNKWISE_"
 FILE_NAME = "chunkwise.toml"
-RECIPE = ("chunker", "size", "overlap", "counter", "segmenter", "embedder", "context_tokens")
+EMBEDDING = ("embedder", "enrich", "context_tokens", "situate")
+"""Settings that decide what is embedded, and by what."""
+
+RECIPE = ("chunker", "size", "overlap", "counter", "segmenter", *EMBEDDING)
 """Settings that decide what is stored; the corpus remembers them."""
 
 
@@ -57,10 +60,22 @@ class Settings:
         "installed, else `hashing`, which is weak.",
         room="embedding",
     )
+    enrich: Spec | Sequence[Spec] = _setting(
+        "headings",
+        "What is embedded before a chunk's text, which stays as it is: one or more, with commas or "
+        "as a list, in this order; none: nothing.",
+        room="enrichment",
+    )
     context_tokens: int = _setting(
         32,
-        "Most tokens of headings and table header embedded before a chunk's text; 0: none.",
+        "Most tokens of each of these (`headings`: headings and table header); 0: none. A text "
+        "that the embedder takes whole is never made too long for it.",
         unit="tokens",
+    )
+    situate: Spec = _setting(
+        "none",
+        "How a chunk's vector depends on what stands around it; none: not at all.",
+        room="situating",
     )
     retriever: Spec = _setting(
         "auto",
@@ -215,6 +230,9 @@ _LOWEST = {
     "request_timeout_s": 0.1,
 }
 
+_LISTS = frozenset({"enrich"})
+"""Settings that take several algorithms."""
+
 FIELDS = {f.name: f for f in dataclasses.fields(Settings)}
 
 
@@ -294,6 +312,8 @@ def recipe_of(settings: Settings) -> dict[str, Any]:
 
 def _absolute(value: Any) -> Any:
     """A path to something there, or a spec with one, so that it holds in every folder."""
+    if isinstance(value, list):
+        return [_absolute(one) for one in value]
     if isinstance(value, Mapping):
         return {k: _absolute(v) if k == "path" else v for k, v in value.items()}
     if isinstance(value, str) and ("/" in value or "." in value) and os.path.exists(value):
@@ -371,6 +391,8 @@ def known(key: str, source: str) -> str:
 def _checked(key: str, value: Any, source: str) -> Any:
     """The value in the field's type, or an error that names key, value and source."""
     default = FIELDS[key].default
+    if key in _LISTS and isinstance(value, Sequence) and not isinstance(value, str):
+        return [_checked(key, one, source) for one in value]
     if FIELDS[key].metadata["room"] and key != "counter":
         if isinstance(value, str | Mapping):
             return value
@@ -382,6 +404,23 @@ def _checked(key: str, value: Any, source: str) -> Any:
         return value
     kind = {str: "text", int: "a whole number", float: "a number"}[type(default)]
     raise ConfigError(f"{source}: `{key}` must be {kind}, got {value!r}.")
+
+
+def specs_of(value: Spec | Sequence[Spec], key: str) -> list[Spec]:
+    """The algorithms of a setting that takes several: `"a,b"`, a list, or one with options.
+
+    Raises:
+        ConfigError: One is named twice.
+    """
+    given = [value] if isinstance(value, str | Mapping) else list(value)
+    found: list[Spec] = []
+    for one in given:
+        found += [n.strip() for n in one.split(",")] if isinstance(one, str) else [one]
+    found = [one for one in found if one not in ("", "none")]
+    names = [spec_name(one) for one in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"`{key}` names {twice[0]!r} twice; once is enough.")
+    return found
 
 
 def _chosen(key: str, value: str, source: str) -> str:
@@ -446,7 +485,7 @@ def parse_value(key: str, text: str, source: str) -> Any:
         ConfigError: It is no value of that setting.
     """
     default = FIELDS[key].default
-    if text.lstrip().startswith("{") and FIELDS[key].metadata["room"]:
+    if text.lstrip().startswith(("{", "[")) and FIELDS[key].metadata["room"]:
         try:
             return json.loads(text)
         except json.JSONDecodeError as exc:

@@ -81,6 +81,16 @@ def test_chunk_offsets_count_characters_of_the_text_it_writes(tmp_path: Path) ->
             assert 0 < piece["tokens"] <= 40
 
 
+def test_chunk_shows_what_is_embedded_before_each(tmp_path: Path) -> None:
+    file = SAMPLES / "crew-handbook.md"
+    flags = ("--enriched", "--set", "enrich=headings,keywords", "--set", "embedder=hashing")
+    lines = run("chunk", file, *flags, "--json", "--corpus", tmp_path / "c").splitlines()
+    assert all(json.loads(line)["enrichment"]["keywords"] for line in lines)
+    shown = run("chunk", file, *flags, "--corpus", tmp_path / "c")
+    assert "keywords: " in shown
+    assert "headings: " in shown
+
+
 def test_ask_cites_exact_characters(corpus: Path) -> None:
     answer = parsed("ask", "How much did the battery pack cost?", "--corpus", corpus)
     assert {"text", "citations", "usage", "fidelity", "timings_ms"} <= set(answer)

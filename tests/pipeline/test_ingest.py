@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from chunkwise.errors import RequestError
-from chunkwise.pipeline.ingest import Ingest, context_of, embedded_form
+from chunkwise.pipeline.ingest import Ingest
 from chunkwise.pipeline.reports import Progress
 from chunkwise.rag.chunking import chunkers
 from chunkwise.rag.counting import named_counter
 from chunkwise.rag.embedding.hashing import HashingEmbedder
 from chunkwise.rag.parsing.worker import ParserPool
 from chunkwise.store import Store
-from chunkwise.types import Chunk, Document, Filter, Query, Span, content_id
+from chunkwise.types import Document, Filter, Query, Span
 from tests.pipeline.folders import (
     RECIPE,
     CountingEmbedder,
@@ -253,53 +253,6 @@ def test_real_parsers_give_the_same_corpus(folder: Path, store: Store) -> None:
     (child,) = [c for c in store.chunks("docs/notes.md") if "half price" in c.text]
     assert child.headings in ((), ("Fares",))
     assert store.check() == []
-
-
-CONTEXTS = [
-    (("Part", "Chapter", "Section"), "", 5, "Part > Chapter > Section"),
-    (("Part", "Chapter", "Section"), "", 4, "Chapter > Section"),
-    (("Part", "Chapter", "Section"), "a b", 3, "Section\na b"),
-    (("Part",), "a b c d", 4, "Part"),
-    (("Part",), "a b c d", 3, "Part"),
-    (("one two three four",), "", 3, "one two three"),
-    ((), "a b c d", 2, ""),
-    ((), "", 5, ""),
-    (("Part",), "a", 0, ""),
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Blanks:
-    """Counts words between blanks."""
-
-    fingerprint: str = "blanks"
-    is_additive: bool = True
-
-    def starts(self, text: str) -> Any:
-        import re
-
-        import numpy as np
-
-        return np.array([m.start() for m in re.finditer(r"\S+", text)], dtype=np.int32)
-
-    def count(self, text: str) -> int:
-        return len(text.split())
-
-
-@pytest.mark.parametrize(("headings", "header", "limit", "expected"), CONTEXTS)
-def test_context_fits_its_limit(
-    headings: tuple[str, ...], header: str, limit: int, expected: str
-) -> None:
-    counter = _Blanks()
-    context = context_of(headings, header, max_tokens=limit, counter=counter)
-    assert context == expected
-    assert counter.count(context) <= limit
-
-
-def test_the_embedded_form_has_context_and_text() -> None:
-    chunk = Chunk(content_id("text"), "text", Span(0, 4), 1)
-    assert embedded_form(chunk, "") == "text"
-    assert embedded_form(chunk, "A > B") == "A > B\ntext"
 
 
 def test_headings_are_embedded_but_not_part_of_the_content(folder: Path, store: Store) -> None:

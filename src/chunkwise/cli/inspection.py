@@ -35,6 +35,9 @@ def chunk(
     text_out: Annotated[
         Path | None, typer.Option("--text-out", help="Write the parsed text here.")
     ] = None,
+    enriched: Annotated[
+        bool, typer.Option("--enriched", help="Show what is embedded before each chunk.")
+    ] = False,
     corpus: CorpusOption = DEFAULT_CORPUS,
     sets: SetOption = None,
     as_json: JsonOption = False,
@@ -45,17 +48,21 @@ def chunk(
         document = opened.parse(file)
         spans = opened.parts.chunker.split(document)
         chunks = cut(document, spans, opened.parts.counter, size=opened.parts.chunker.size)
+        said = opened.parts.forms.enrichments(document, chunks) if enriched else [{}] * len(chunks)
     if text_out is not None:
         try:
             text_out.write_text(document.text, encoding="utf-8", newline="")
         except OSError as exc:
             raise ConfigError(f"--text-out {str(text_out)!r}: {exc.strerror}.") from exc
-    for number, piece in enumerate(chunks, 1):
+    for number, (piece, before) in enumerate(zip(chunks, said, strict=True), 1):
         if as_json:
-            print_json(chunk_dict(piece))
+            shown = {"enrichment": {name: list(values) for name, values in before.items()}}
+            print_json(chunk_dict(piece) | (shown if enriched else {}))
         else:
             place = f"{piece.span.start}-{piece.span.end}, {piece.tokens} tokens"
             out().print(f"[bold]{number}[/bold] [dim]{place}[/dim]")
+            for name, values in before.items():
+                out().print(f"[dim]{name}: {escape('; '.join(values))}[/dim]", highlight=False)
             out().print(piece.text + "\n", markup=False)
 
 

@@ -15,6 +15,7 @@ from chunkwise.errors import ConfigError, DocumentError, StoreError
 from chunkwise.pipeline.ask import Ask
 from chunkwise.pipeline.ingest import Ingest
 from chunkwise.pipeline.parts import Parts
+from chunkwise.pipeline.paths import check_paths
 from chunkwise.pipeline.reports import IngestReport, Progress
 from chunkwise.pipeline.tidying import tidy
 from chunkwise.rag.parsing.files import document_name
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chunkwise.pipeline.fidelity import Reusing
+    from chunkwise.pipeline.forms import Enrichment
     from chunkwise.pipeline.warming import IdleWarming, Warmed
 
 DEFAULT_FOLDER = ".chunkwise"
@@ -110,8 +112,8 @@ class Corpus:
                 "`chunkwise recipe update`."
             )
         # Build what is named before anything is stored, so that a wrong name leaves nothing behind.
-        self.parts.recipe(), self.parts.segmenter
-        self._check_paths(paths)
+        self.parts.recipe(), self.parts.segmenter, self.parts.forms
+        check_paths(self.folder, paths)
         if self._store is None:
             self._store = Store.open(self.folder, create=True)
         with self.store.writing(self.settings.lock_wait_s):
@@ -204,6 +206,16 @@ class Corpus:
             if self.store.info(known) is not None:
                 return self.store.load(known)
         raise DocumentError(name, "no such document in the corpus; see `chunkwise ls`")
+
+    def enrichments(self, name: str) -> Sequence[Enrichment]:
+        """For each chunk of a document, in order, what is embedded before its text: what each of
+        `enrich` says of it, by name. It is made again from the document.
+
+        Raises:
+            DocumentError: There is none of that name.
+        """
+        document = self.document(name)
+        return self.parts.forms.enrichments(document, self.store.chunks(document.name))
 
     def parse(self, path: str | os.PathLike[str]) -> Document:
         """A file as it would be parsed, without adding it.
@@ -403,23 +415,11 @@ class Corpus:
             counter=self.parts.counter,
             embedder=self.parts.embedder,
             recipe=self.parts.recipe(),
-            context_tokens=s.context_tokens,
+            forms=self.parts.forms,
             workers=s.workers,
             limits=self._limits(),
             lender=lender,
         )
-
-    def _check_paths(self, paths: Sequence[object]) -> None:
-        """Refuse calls that cannot be meant."""
-        if not paths:
-            raise ConfigError("Nothing to add: name at least one file or folder.")
-        for path in paths:
-            if not isinstance(path, str | os.PathLike):
-                raise ConfigError(f"A path is text or a Path, got {path!r}; use add(*paths).")
-            if Path(path).resolve() == self.folder.resolve():
-                raise ConfigError(f"{str(path)!r} is the corpus itself; keep them apart.")
-        if not Store.exists(self.folder) and not any(os.path.lexists(str(p)) for p in paths):
-            raise DocumentError(str(paths[0]), "it is not there")
 
     def _limits(self) -> Limits:
         s = self.settings
@@ -446,7 +446,7 @@ class Corpus:
     def _embedding_recipe(self) -> dict[str, Any]:
         """What `embed` changes; written first, so that a run that was stopped is gone on with."""
         recipe = config.recipe_of(self.settings)
-        return {key: recipe[key] for key in ("embedder", "context_tokens")}
+        return {key: recipe[key] for key in config.EMBEDDING}
 
     def _tidy(self) -> None:
         tidy(self.store, self.folder / CHUNK_FOLDER, self.recipe_folders())

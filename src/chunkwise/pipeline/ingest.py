@@ -23,12 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ChunkwiseError, ConfigError, RequestError, StoreError
+from chunkwise.pipeline.forms import Embeddable, Forms
 from chunkwise.pipeline.reports import IngestReport, Progress
 from chunkwise.rag.chunking import Chunker, cut
 from chunkwise.rag.parsing.files import Skipped, document_name, walk
 from chunkwise.rag.parsing.worker import Job, Limits, Parsed, ParserPool
-from chunkwise.store import DocumentInfo, Prepared, Store
-from chunkwise.types import Chunk, Document, Embedder, TokenCounter, content_id
+from chunkwise.store import DocumentInfo, Store
+from chunkwise.types import Chunk, Document, Embedder, TokenCounter
 
 _log = logging.getLogger(__name__)
 
@@ -41,39 +42,6 @@ _MAX_CHARS = 8_000_000
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def embedded_form(chunk: Chunk, context: str) -> str:
-    """What is embedded for a chunk: its context, a line break, its text."""
-    return f"{context}\n{chunk.text}" if context else chunk.text
-
-
-def context_of(
-    headings: Sequence[str], header: str, *, max_tokens: int, counter: TokenCounter
-) -> str:
-    """Headings and table header in front of an embedded text.
-
-    Outer headings are left out first, then the header; a last heading that is too long is cut
-    off.
-
-    Args:
-        headings: Outermost first.
-        header: Header rows of the table that the chunk continues, or empty.
-        max_tokens: Most tokens; 0: no context.
-        counter: Counts them.
-    """
-    if max_tokens <= 0:
-        return ""
-    for tail in ([header] if header else [], []):
-        for first in range(len(headings) + (not tail)):
-            lines = [" > ".join(headings[first:]), *tail]
-            context = "\n".join(line for line in lines if line)
-            if counter.count(context) <= max_tokens:
-                return context
-            if first == len(headings) - 1 and not tail:
-                starts = counter.starts(context)
-                return context[: int(starts[max_tokens])].rstrip()
-    return ""
-
-
 class Ingest:
     """Puts documents into a store.
 
@@ -84,7 +52,7 @@ class Ingest:
         counter: The chunker's.
         embedder: Makes vectors; None: none are made.
         recipe: One fingerprint a stage: `parse`, `chunk`, `embed`.
-        context_tokens: Most tokens of headings and table header embedded before a text.
+        forms: What is embedded, with the same embedder; None: texts behind their headings.
         workers: Processes that parse.
         limits: What one file may take.
         batch_chunks: Most chunks stored in one transaction, a larger document excepted; batches
@@ -102,7 +70,7 @@ class Ingest:
         embedder: Embedder | None,
         recipe: Mapping[str, str],
         root: Path | None = None,
-        context_tokens: int = 32,
+        forms: Forms | None = None,
         workers: int = 2,
         limits: Limits | None = None,
         batch_chunks: int = 8192,
@@ -118,9 +86,7 @@ class Ingest:
         self._parsers = parsers or functools.partial(ParserPool, workers, limits)
         self._max_chunks = batch_chunks
         self._batch_chunks = min(_FIRST_CHUNKS, batch_chunks)
-        self._context = functools.lru_cache(maxsize=256)(
-            functools.partial(context_of, max_tokens=context_tokens, counter=counter)
-        )
+        self.forms = None if embedder is None else forms or Forms.by_default(counter, embedder)
 
     def run(
         self,
@@ -215,7 +181,7 @@ class Ingest:
                 self.report.failed.append((item.name, item.error))
         return jobs
 
-    def _prepared(self, jobs: Sequence[Job]) -> Iterator[tuple[str, Prepared | None]]:
+    def _prepared(self, jobs: Sequence[Job]) -> Iterator[tuple[str, Embeddable | None]]:
         """Each job's document, ready to be stored; None: nothing to store."""
         with self._parsers() as pool:
             known = _KnownHashes(self.store, self.recipe)
@@ -239,7 +205,7 @@ class Ingest:
         same = (status.st_size, status.st_mtime_ns) == (info.size_bytes, info.mtime_ns)
         return same and info.recipe.get("parse") == self.recipe.get("parse")
 
-    def _from_parser(self, parsed: Parsed) -> Prepared | None:
+    def _from_parser(self, parsed: Parsed) -> Embeddable | None:
         report = self.report
         mtime_ns = 0 if time.time_ns() - parsed.mtime_ns < _FRESH_NS else parsed.mtime_ns
         if parsed.unchanged and (info := self.store.info(parsed.name)) is not None:
@@ -259,7 +225,7 @@ class Ingest:
             mtime_ns=mtime_ns,
         )
 
-    def _made_again(self, info: DocumentInfo, source: Store | None = None) -> Prepared | None:
+    def _made_again(self, info: DocumentInfo, source: Store | None = None) -> Embeddable | None:
         """A stored document cut or embedded anew, as its recipe demands; None: it is up to date.
 
         Args:
@@ -275,7 +241,7 @@ class Ingest:
             if mine is not None and "chunk" not in changed:
                 return self._embedded_again(mine)
             document = (source or self.store).load(info.name)
-        except StoreError as error:  # one damaged document must not stop the others
+        except (StoreError, RequestError) as error:  # one document must not stop the others
             self.report.failed.append((info.name, str(error)))
             return None
         return self._cut(
@@ -295,7 +261,7 @@ class Ingest:
             return set(stages)
         return {stage for stage in stages if mine.recipe.get(stage) != self.recipe[stage]}
 
-    def _embedded_again(self, info: DocumentInfo) -> Prepared:
+    def _embedded_again(self, info: DocumentInfo) -> Embeddable:
         return self._prepare(
             self.store.load(info.name),
             self.store.chunks(info.name),
@@ -313,23 +279,23 @@ class Ingest:
         size_bytes: int,
         mtime_ns: int,
         recipe: Mapping[str, str] | None = None,
-    ) -> Prepared | None:
+    ) -> Embeddable | None:
         started = time.perf_counter()
         try:
             spans = self.chunker.split(document)
-        except RequestError as exc:  # a model that helps to cut cannot read it
+            chunks = cut(document, spans, self.counter, size=self.chunker.size)
+            self._spent("cut", started)
+            return self._prepare(
+                document,
+                chunks,
+                source_hash=source_hash,
+                size_bytes=size_bytes,
+                mtime_ns=mtime_ns,
+                recipe=recipe,
+            )
+        except RequestError as exc:  # a model that helps to cut or to enrich cannot read it
             self.report.failed.append((document.name, str(exc)))
             return None
-        chunks = cut(document, spans, self.counter, size=self.chunker.size)
-        self._spent("cut", started)
-        return self._prepare(
-            document,
-            chunks,
-            source_hash=source_hash,
-            size_bytes=size_bytes,
-            mtime_ns=mtime_ns,
-            recipe=recipe,
-        )
 
     def _prepare(
         self,
@@ -340,22 +306,23 @@ class Ingest:
         size_bytes: int,
         mtime_ns: int,
         recipe: Mapping[str, str] | None = None,
-    ) -> Prepared:
-        ids = [] if self.embedder is None else [content_id(self._form(c)) for c in chunks]
+    ) -> Embeddable:
+        started = time.perf_counter()
+        forms = [] if self.forms is None else self.forms.of(document, chunks)
+        ids = [form.key for form in forms]
+        self._spent("embed", started)
         made_by = self.recipe if recipe is None else recipe
-        return Prepared(document, chunks, ids, made_by, source_hash, size_bytes, mtime_ns)
-
-    def _form(self, chunk: Chunk) -> str:
-        return embedded_form(chunk, self._context(chunk.headings, chunk.header))
+        sizes = (size_bytes, mtime_ns)
+        return Embeddable(document, chunks, ids, made_by, source_hash, *sizes, forms=forms)
 
     def _store(
         self,
-        prepared: Iterable[tuple[str, Prepared | None]],
+        prepared: Iterable[tuple[str, Embeddable | None]],
         total: int,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         """Store documents in batches bounded by chunks and characters."""
-        batch: list[Prepared] = []
+        batch: list[Embeddable] = []
         num_chunks = num_chars = 0
         for done, (name, item) in enumerate(prepared, 1):
             if item is not None:
@@ -370,7 +337,7 @@ class Ingest:
         if batch:
             self._commit(batch)
 
-    def _commit(self, batch: Sequence[Prepared]) -> None:
+    def _commit(self, batch: Sequence[Embeddable]) -> None:
         """Embed what is new in a batch, and store all of it."""
         started = time.perf_counter()
         vectors = self._embed(batch)
@@ -386,23 +353,23 @@ class Ingest:
         rate = num_chunks / max(time.perf_counter() - started, 1e-3)
         self._batch_chunks = int(min(max(rate * _TARGET_S, _MIN_CHUNKS), self._max_chunks))
 
-    def _embed(self, batch: Sequence[Prepared]) -> dict[str, NDArray[np.float32]]:
+    def _embed(self, batch: Sequence[Embeddable]) -> dict[str, NDArray[np.float32]]:
         """Vectors of the forms that have none yet, each once: lent ones, and new ones."""
-        if self.embedder is None:
+        if self.forms is None:
             return {}
-        chunks = {
-            key: chunk
+        forms = {
+            key: form
             for item in batch
-            for key, chunk in zip(item.embed_ids, item.chunks, strict=True)
+            for key, form in zip(item.embed_ids, item.forms, strict=True)
         }
-        missing = self.store.missing_vectors(chunks, self.embedder.fingerprint)
-        lent = self.lender.vectors(missing, self.embedder.fingerprint) if self.lender else {}
-        keys = [key for key in chunks if key in missing and key not in lent]
-        if not keys:
-            return lent
-        vectors = self.embedder.embed([self._form(chunks[key]) for key in keys])
-        self.report.embedded += len(keys)
-        return lent | dict(zip(keys, vectors, strict=True))
+        fingerprint = self.forms.situator.embedder.fingerprint
+        missing = self.store.missing_vectors(forms, fingerprint)
+        lent = self.lender.vectors(missing, fingerprint) if self.lender else {}
+        made = self.forms.vectors(
+            [form for key, form in forms.items() if key in missing - lent.keys()]
+        )
+        self.report.embedded += len(made)
+        return lent | made
 
     def _prune(self, given: Sequence[Path]) -> None:
         """Remove documents below the given paths whose files are gone."""

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,15 +17,18 @@ from chunkwise.errors import ConfigError
 from chunkwise.model_names import find_model, suggestion
 from chunkwise.packaged import packaged_folder
 from chunkwise.pipeline.fidelity import AUTO, PATIENCE_S, Reusing
+from chunkwise.pipeline.forms import Forms
 from chunkwise.prompting import answer_prompt, passage_cost, text_hit
 from chunkwise.rag.answering import Answerer, answerers
 from chunkwise.rag.chunking import Chunker, chunkers
 from chunkwise.rag.counting import RememberingCounter, named_counter
 from chunkwise.rag.embedding import embedders
+from chunkwise.rag.enrichment import Enricher, enrichers
 from chunkwise.rag.reranking import Reranker, rerankers
 from chunkwise.rag.retrieval import Retriever, retrievers
 from chunkwise.rag.selection import Selector, selectors
 from chunkwise.rag.sentences import segmenters
+from chunkwise.rag.situating import situators
 from chunkwise.registry import Spec, spec_name
 from chunkwise.types import (
     BoundaryScorer,
@@ -135,6 +138,29 @@ class Parts:
                 'segmenter={name = "learned", folder = ...}, or use another chunker.'
             )
         return cast("BoundaryScorer", segmenters.build({"name": "learned", "folder": str(folder)}))
+
+    @functools.cached_property
+    def forms(self) -> Forms:
+        """Makes what is embedded for chunks.
+
+        Raises:
+            ConfigError: A bad option, or an algorithm that the embedder cannot serve.
+        """
+        specs = config.specs_of(self.settings.enrich, "enrich")
+        return Forms(
+            self.counter,
+            {spec_name(spec): self._enricher(spec) for spec in specs},
+            situators.build(self.settings.situate, embedder=self.embedder),
+        )
+
+    def _enricher(self, spec: Spec) -> Enricher:
+        parts: dict[str, Any] = {"counter": self.counter}
+        parts["max_tokens"] = self.settings.context_tokens
+        if "segmenter" in enrichers.options(spec_name(spec)):
+            parts["segmenter"] = self.segmenter
+        if _is_written(spec):
+            parts["model"] = self.model
+        return enrichers.build(spec, **parts)
 
     @functools.cached_property
     def scorer(self) -> TextScorer:
@@ -405,8 +431,27 @@ class Parts:
         return {
             "parse": PARSE_VERSION,
             "chunk": json.dumps(cut, sort_keys=True, default=str),
-            "embed": f"{self.embedder.fingerprint} context={s.context_tokens}",
+            "embed": f"{self.embedder.fingerprint} context={s.context_tokens}{self._situation()}",
         }
+
+    def _situation(self) -> str:
+        """What `enrich` and `situate` say, where it is not what they say by default."""
+        s, said = self.settings, ""
+        specs = config.specs_of(s.enrich, "enrich")
+        if specs != ["headings"]:
+            said += f" enrich={json.dumps(specs, sort_keys=True)}"
+        if any("segmenter" in enrichers.options(spec_name(spec)) for spec in specs):
+            said += f" segmenter={self.segmenter.fingerprint}"
+        if any(_is_written(spec) for spec in specs):
+            said += f" model={self.model.fingerprint}"
+        if s.situate != "none":
+            said += f" situate={json.dumps(s.situate, sort_keys=True)}"
+        return said
+
+
+def _is_written(spec: Spec) -> bool:
+    """Whether a language model is asked to enrich."""
+    return isinstance(spec, Mapping) and bool(spec.get("write"))
 
 
 PARSE_VERSION = "1"

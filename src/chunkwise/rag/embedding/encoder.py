@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError, MissingDependencyError, ModelFormatError
 from chunkwise.rag.embedding import folder as folders
+from chunkwise.types import Span
 
 try:
     import tokenizers
@@ -131,6 +132,46 @@ class EncoderEmbedder:
             for window, vectors in zip(windows, own, strict=True):
                 parts[window.text][window.start] = vectors
         return [np.concatenate([part[start] for start in sorted(part)]) for part in parts]
+
+    def span_vectors(
+        self, texts: Sequence[str], spans: Sequence[Sequence[Span]], kind: Kind = "passage"
+    ) -> list[NDArray[np.float32]]:
+        """Unit vectors of parts of each text, read within the whole of it: `(num_spans, dim)` each.
+
+        The states of the tokens that start in a span are pooled with those of the special tokens
+        and the prefix, so the span of all of a text has the vector that `embed` gives the text. A
+        text longer than `max_tokens` is read in the same windows.
+
+        Args:
+            texts: What is read.
+            spans: For each text the characters whose vectors are wanted.
+            kind: Whose prefix is put before.
+
+        Raises:
+            ConfigError: The encoder does not pool the mean of tokens.
+        """
+        if self.pooling != "mean":
+            raise ConfigError(
+                f"Vectors of parts of a text need `pooling` 'mean'; this encoder has "
+                f"{self.pooling!r}."
+            )
+        starts = [found[:, 0] for found in self.token_spans(texts, kind)]
+        bounds = [
+            np.searchsorted(at, np.array(some, dtype=np.int64).reshape(-1, 2))
+            for at, some in zip(starts, spans, strict=True)
+        ]
+        sums = [np.zeros((len(some), self.dim), dtype=np.float32) for some in spans]
+        head = len(self._special[0]) + len(self._prefix_ids[kind])
+        for windows, states in self._states(texts, kind):
+            for window, rows in zip(windows, states.float().numpy(), strict=True):
+                own = rows[head : head + window.own]
+                others = rows.sum(0) - own.sum(0)
+                for at, (first, end) in enumerate(bounds[window.text]):
+                    inside = own[max(first - window.start, 0) : max(end - window.start, 0)]
+                    if len(inside) or first == end:
+                        mean = (inside.sum(0) + others) / (len(rows) - len(own) + len(inside))
+                        sums[window.text][at] += max(len(inside), 1) * mean
+        return [_unit(some, self.path) for some in sums]
 
     def token_spans(self, texts: Sequence[str], kind: Kind = "passage") -> list[NDArray[np.int32]]:
         """Characters `[start, end)` of the tokens of `token_vectors`: `(num_tokens, 2)` each."""

@@ -83,5 +83,5 @@ class ChunkSource(Protocol):
 
 
 retrievers: Registry[Retriever] = Registry(
-    "chunkwise.rag.retrieval", shared=("base", "fusion", "stopwords", "ann")
+    "chunkwise.rag.retrieval", shared=("base", "fusion", "ann")
 )

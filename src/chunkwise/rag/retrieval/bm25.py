@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chunkwise.errors import ConfigError
+from chunkwise.rag._stopwords import STOPWORDS
 from chunkwise.rag.retrieval.base import ChunkSource
-from chunkwise.rag.retrieval.stopwords import STOPWORDS
 from chunkwise.types import Hit, Query
 
 __all__ = ["BM25Retriever"]
