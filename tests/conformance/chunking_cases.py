@@ -11,8 +11,11 @@ from pathlib import Path
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from chunkwise.rag.chunking import Chunker, chunkers
 from chunkwise.rag.counting import counters
 from chunkwise.types import Block, Document, Span, TokenCounter
+from tests.fakes import HashingEmbedder, SimpleSegmenter, UndecidedModel, WordBoundaries, WordScorer
+from tests.rag.chunking.sections import near_model
 
 TEXTS = [
     "",
@@ -152,3 +155,19 @@ def _unigram() -> Tokenizer:
     )
     tokenizer.train_from_iterator(_SAMPLE, trainer)
     return tokenizer
+
+
+def build(name: str, *, size: int, overlap: int, counter: TokenCounter) -> Chunker:
+    """A chunker with all that any of them may ask for."""
+    return chunkers.build(
+        name,
+        size=size,
+        overlap=overlap,
+        counter=counter,
+        segmenter=SimpleSegmenter(),
+        embedder=HashingEmbedder(),
+        scorer=WordScorer(),
+        model=UndecidedModel(),
+        boundaries=WordBoundaries(),
+        model_folder=near_model(),
+    )

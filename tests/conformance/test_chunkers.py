@@ -11,27 +11,10 @@ from hypothesis import strategies as st
 
 from chunkwise.errors import ConfigError
 from chunkwise.rag.chunking import Chunker, chunkers, cut
-from chunkwise.types import Document, TokenCounter
-from tests.conformance.chunking_cases import COUNTERS, TEXTS, any_text, counter, documents
-from tests.fakes import HashingEmbedder, SimpleSegmenter, UndecidedModel, WordBoundaries, WordScorer
-from tests.rag.chunking.sections import near_model
+from chunkwise.types import Document
+from tests.conformance.chunking_cases import COUNTERS, TEXTS, any_text, build, counter, documents
 
 SIZES = [(1, 0), (2, 1), (3, 0), (7, 2), (20, 5), (50, 0)]
-
-
-def build(name: str, *, size: int, overlap: int, counter: TokenCounter) -> Chunker:
-    return chunkers.build(
-        name,
-        size=size,
-        overlap=overlap,
-        counter=counter,
-        segmenter=SimpleSegmenter(),
-        embedder=HashingEmbedder(),
-        scorer=WordScorer(),
-        model=UndecidedModel(),
-        boundaries=WordBoundaries(),
-        model_folder=near_model(),
-    )
 
 
 def check(chunker: Chunker, document: Document) -> None:

@@ -17,13 +17,12 @@ from chunkwise.rag.chunking import chunkers, cut
 from chunkwise.rag.enrichment import Enricher, enrichers
 from chunkwise.rag.situating.none import NoSituator
 from chunkwise.types import Block, Chunk, Document, Span
+from tests.conformance import chunking_cases
 from tests.conformance.chunking_cases import TEXTS, counter, documents
 from tests.fakes import (
     HashingEmbedder,
     ScriptedModel,
     SimpleSegmenter,
-    UndecidedModel,
-    WordScorer,
 )
 
 COUNTERS = ["chars", "words", "bpe"]
@@ -116,16 +115,7 @@ def forms_of(parts: Mapping[str, Enricher]) -> Forms:
 
 
 def cut_by(name: str, size: int = 12) -> Sequence[Chunk]:
-    chunker = chunkers.build(
-        name,
-        size=size,
-        overlap=0,
-        counter=counter("words"),
-        segmenter=SimpleSegmenter(),
-        embedder=HashingEmbedder(),
-        scorer=WordScorer(),
-        model=UndecidedModel(),
-    )
+    chunker = chunking_cases.build(name, size=size, overlap=0, counter=counter("words"))
     return cut(structured(), chunker.split(structured()), counter("words"), size=size)
 
 
