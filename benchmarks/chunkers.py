@@ -13,6 +13,7 @@ How: documents go into a corpus once; each chunker's chunks into a corpus derive
     vectors of chunks that another had too. Differences are to `recursive`, paired over questions.
     Speed is measured apart, on texts of the first set, nothing remembered, one text warm.
 Usage: python benchmarks/chunkers.py DATA_DIR [--sets chroma nq] [--chunkers ...] [--speed]
+    [--sections FOLDER]: what `chunkwise train boundaries` made, without which `trained` is left out
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ class Remembering:
 class Cutters:
     """Builds every chunker, ours and others', over one set of parts."""
 
-    def __init__(self, parts: Parts, *, remember: bool) -> None:
-        self.parts, self._remember = parts, remember
+    def __init__(self, parts: Parts, sections: str, *, remember: bool) -> None:
+        self.parts, self._sections, self._remember = parts, sections, remember
         self._models: dict[str, Any] = {}
 
     def build(self, name: str, size: int) -> Any:
@@ -95,9 +96,11 @@ class Cutters:
             return Peer(name, size, self.parts.counter)
         fields = chunkers.options(name)
         offered: dict[str, Any] = {"size": size, "overlap": 0, "counter": self.parts.counter}
-        for field, part in (("segmenter", "segmenter"), ("embedder", "embedder")):
-            if field in fields:
-                offered[field] = getattr(self.parts, part)
+        for part in ("segmenter", "embedder", "boundaries"):
+            if part in fields:
+                offered[part] = getattr(self.parts, part)
+        if self._sections:
+            offered["model_folder"] = self._sections
         for field, part in (("scorer", "scorer"), ("model", "foreseer")):
             if field in fields:
                 offered[field] = self._model(part)
@@ -163,7 +166,6 @@ def derived(origin: Corpus, folder: Path, chunker: Any, name: str) -> None:
             counter=origin.parts.counter,
             embedder=origin.parts.embedder,
             recipe=recipe,
-            context_tokens=origin.settings.context_tokens,
             lender=origin.store,
         ).recut(origin.store)
 
@@ -185,7 +187,7 @@ def measure(gold: Gold, arguments: argparse.Namespace) -> Iterator[dict[str, Any
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with corpus_of(gold, folder) as origin:
-            cutters = Cutters(origin.parts, remember=True)
+            cutters = Cutters(origin.parts, arguments.sections, remember=True)
             documents = [origin.document(info.name) for info in origin.documents()]
             baselines: dict[str, list[dict[str, float]]] = {}
             for name in arguments.chunkers:
@@ -235,7 +237,7 @@ def speed(gold: Gold, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]
         documents = [origin.document(info.name) for info in origin.documents()]
         fresh = Parts(origin.settings)
         fresh.__dict__["counter"] = chunkwise.rag.counting.named_counter(origin.settings.counter)
-        cutters = Cutters(fresh, remember=False)
+        cutters = Cutters(fresh, arguments.sections, remember=False)
         for name in arguments.chunkers:
             text = max((d.text for d in documents), key=len)
             text = text[:SLOW_CHARS] if name in SLOW else text
@@ -268,10 +270,14 @@ def parsed_arguments() -> argparse.Namespace:
     parser.add_argument("--retrievers", nargs="*", default=["hybrid"])
     parser.add_argument("--tokens", type=float, default=120, help="mean length of chunks")
     parser.add_argument("--limit", type=int, default=200, help="questions of a set")
+    parser.add_argument(
+        "--sections", default="", help="folder of `train boundaries`, for the chunker `trained`"
+    )
     parser.add_argument("--speed", action="store_true", help="measure speed, not quality")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    arguments.chunkers = [BASELINE, *(name for name in arguments.chunkers if name != BASELINE)]
+    left_out = {BASELINE} if arguments.sections else {BASELINE, "trained"}
+    arguments.chunkers = [BASELINE, *(n for n in arguments.chunkers if n not in left_out)]
     return arguments
 
 
