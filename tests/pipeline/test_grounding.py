@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 import chunkwise
-from chunkwise.cli import app
 from chunkwise.errors import ConfigError, MissingDependencyError
 from chunkwise.pipeline import parts as parts_module
 
@@ -52,20 +49,20 @@ def test_a_search_gives_whole_sentences(corpus: chunkwise.Corpus) -> None:
 
 def test_a_document_is_read_once_for_all_questions(corpus: chunkwise.Corpus) -> None:
     llm: Any = corpus.parts.foreseer
-    read = []
-    for is_cold in (True, False):
-        for question in QUESTIONS:
-            if is_cold:
-                llm.forget_prefixes()
-            before = llm.engine.num_rows
-            corpus.search(question, 3)
-            read.append(llm.engine.num_rows - before)
-        if is_cold:
-            llm.forget_prefixes()
-            corpus.search("gate battery ship dogs pump", 3)
+
+    def rows(question: str) -> int:
+        before = llm.engine.num_rows
+        corpus.search(question, 3)
+        return int(llm.engine.num_rows - before)
+
+    cold = []
+    for question in QUESTIONS:
+        llm.forget_prefixes()
+        cold.append(rows(question))
+    llm.forget_prefixes()
+    rows("gate battery ship dogs pump")
     length = len(llm.tokenizer.encode(TEXT))
-    for cold, warm in zip(read[:5], read[5:], strict=True):
-        assert cold - warm > length / 3  # the chunks that this question found
+    assert all(before - rows(q) >= length for before, q in zip(cold, QUESTIONS, strict=True))
 
 
 def test_citations_stand_where_they_say(corpus: chunkwise.Corpus) -> None:
@@ -75,14 +72,6 @@ def test_citations_stand_where_they_say(corpus: chunkwise.Corpus) -> None:
         for citation in answer.citations:
             text = corpus.document(citation.document).text
             assert text[citation.start : citation.end] == citation.text
-
-
-def test_the_command_searches_with_it(corpus: chunkwise.Corpus) -> None:
-    spec = json.dumps({**GROUND, "base": "bm25", "mode": "beam"})
-    arguments = ["search", QUESTIONS[1], "--corpus", str(corpus.folder), "--retriever", spec]
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    assert done.exit_code == 0, done.output
-    assert "battery" in done.output
 
 
 def test_a_base_that_is_none_is_named(corpus: chunkwise.Corpus) -> None:

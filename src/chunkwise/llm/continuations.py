@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -51,6 +52,9 @@ class ContinuationReader:
 
     def scores(self, asked: Sequence[Continuation]) -> list[TokenScores]:
         """See `ContinuationModel.scores`."""
+        counts = Counter(prompt for prompt, _ in asked)
+        shared = [Continuation(prompt, ()) for prompt, count in counts.items() if count > 1]
+        self._run(self._requests(shared, self._next))  # else each might read its short ends itself
         outputs = self._run(self._requests(asked, self._scored))
         return [self._scores(output) for output in outputs]
 

@@ -43,7 +43,7 @@ class Pointing(HashedContinuations):
     def row(self, prompt: str | Prompt, ids: tuple[int, ...]) -> NDArray[np.float32]:
         wanted = (*self.encode(self.answer), 256)
         row = np.full(257, -6.0, np.float32)
-        is_asked = not prompt_text(prompt).endswith("Question: ")
+        is_asked = "Question: \n" not in prompt_text(prompt)
         if is_asked and len(ids) < len(wanted) and ids == wanted[: len(ids)]:
             row[wanted[len(ids)]] = -0.1
         return row
@@ -76,7 +76,8 @@ def test_evidence_is_verbatim_and_at_sentence_borders(mode: str, seed: int) -> N
         for name, text in texts.items()
         for low in (0, len(text) // 3)
     ]
-    found = search(HashedContinuations(), hits, mode=mode, extension=60, spans=12)
+    options: dict[str, Any] = {"mode": mode, "extension": 60, "spans": 20, "hit_weight": 0.0}
+    found = search(HashedContinuations(), hits, **options)
     borders = {
         (hit.document, hit.chunk.span.start + edge)
         for hit in hits

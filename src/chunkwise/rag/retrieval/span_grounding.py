@@ -51,9 +51,9 @@ Mode = Literal["beam", "pmi"]
 Against = Literal["passage", "nothing"]
 _HEAD_TOKENS = 8
 _LEAD = " "  # before a sentence: most tokenizers know words with the blank before them
-_SYSTEM = (
-    "You find evidence in a passage. Copy the sentences of the passage that answer the question, "
-    "word for word, and nothing else."
+_ASK = (
+    "\n\nQuestion: {}\n\nCopy the sentences of the passage that answer the question, word for word, "
+    "and nothing else."
 )
 
 
@@ -234,12 +234,12 @@ def _likeliest_end(run: Sequence[Sequence[int]], scores: TokenScores) -> int:
 
 
 def _prompt(hit: Hit, question: str) -> Prompt:
-    """The passage first, so that its keys and values serve all questions."""
+    """The passage first, so that its keys and values serve all questions; what to do last, so that
+    what each question adds is long enough for a prefix cache to keep."""
     return Prompt(
         (
-            Segment("system", _SYSTEM),
             Segment("user", "Passage:\n"),
             Segment("user", hit.chunk.text, content_id=hit.chunk.id),
-            Segment("user", f"\n\nQuestion: {question}"),
+            Segment("user", _ASK.format(question)),
         )
     )
