@@ -14,6 +14,7 @@ Usage: python benchmarks/grounding.py DATA_DIR [--first N] [--questions N] [-s N
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import tempfile
@@ -33,7 +34,7 @@ from chunkwise.rag.retrieval.narrowing import merged, narrowed
 from chunkwise.types import Hit, Query, Span
 
 MEASURES = ("recall", "precision", "iou")
-BUDGET = 8  # passages of an answer
+WAYS = ("hybrid", "hybrid cut", "span_grounding", "cosine", "words")
 
 
 def main() -> None:
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=40)
     parser.add_argument("-s", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--corpus", type=Path, help="make the corpus here, or take it from here")
+    parser.add_argument("--seconds", type=float, default=90, help="begin no question after these")
     parser.add_argument("--rows", type=Path, help="append the scores of each question here")
     arguments = parser.parse_args()
     given = {name: json.loads(value) for name, _, value in (s.partition("=") for s in arguments.s)}
@@ -56,10 +58,12 @@ def main() -> None:
         with chunkwise.open(kept, **options) as corpus:
             corpus.add(*(arguments.data / name for name in names))
             measure(corpus, cases[0])  # loads the models
-            rows = [measure(corpus, case) for case in cases]
+            end = time.monotonic() + arguments.seconds
+            begun = itertools.takewhile(lambda _: time.monotonic() < end, cases)
+            rows = [{"options": given, **measure(corpus, case)} for case in begun]
     if arguments.rows:
         with arguments.rows.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"options": given, **row}) + "\n" for row in rows)
+            file.writelines(json.dumps(row) + "\n" for row in rows)
     report(rows, given)
 
 
@@ -118,7 +122,7 @@ def shared_words(question: str, hits: Sequence[Hit]) -> Any:
 def report(rows: Sequence[dict[str, Any]], given: dict[str, Any]) -> None:
     print(machine())
     print(f"{len(rows)} questions, {given or 'defaults'}")
-    ways = [name for name, value in rows[0].items() if isinstance(value, dict)]
+    ways = [way for way in WAYS if way in rows[0]]
     summary: dict[str, Any] = {}
     for way in ways:
         mean = {m: float(np.mean([row[way][m] for row in rows])) for m in (*MEASURES, "tokens")}

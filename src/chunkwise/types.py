@@ -153,7 +153,8 @@ class Hit:
         version: Version of the document, from 1.
         scores: Scores of earlier stages by stage name (`bm25`, `dense`, `rrf` ...).
         copies: Other occurrences of the same or nearly the same text: (document, span).
-        content: The store's key of the chunk's content: equal for equal text.
+        content: The store's key of the chunk's content: equal for equal text. -1: the store has no
+            such content, for example only a longer one.
     """
 
     chunk: Chunk

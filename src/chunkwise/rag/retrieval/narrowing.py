@@ -11,8 +11,8 @@ _NOT_STORED = -1
 
 
 def narrowed(hit: Hit, span: Span, counter: TokenCounter) -> Hit:
-    """A hit whose chunk is a part of the given one's; `content` is -1, as no store has it. Pages stay
-    the whole's, and so do headings and table header.
+    """A hit whose chunk is a part of the given one's; `content` is -1, as no store has it. Pages
+    stay the whole's, and so do headings and table header.
 
     Args:
         hit: The whole; its copies have equal text, so the part is at the same place in them.

@@ -52,8 +52,8 @@ Against = Literal["passage", "nothing"]
 _HEAD_TOKENS = 8
 _LEAD = " "  # before a sentence: most tokenizers know words with the blank before them
 _ASK = (
-    "\n\nQuestion: {}\n\nCopy the sentences of the passage that answer the question, word for word, "
-    "and nothing else."
+    "\n\nQuestion: {}\n\nCopy the sentences of the passage that answer the question, word for "
+    "word, and nothing else."
 )
 
 
@@ -112,7 +112,8 @@ class SpanGroundingRetriever:
         beam: Prefixes of sentences that go on after each token, for each chunk, in mode `beam`.
         against: In mode `pmi`: likelier than behind the `passage` without the question, or than
             behind `nothing`.
-        extension: Most tokens behind a sentence that may belong to it; 0: none.
+        extension: Most tokens behind a sentence that may belong to it, 256 in the paper; 0: none,
+            for a model that was not trained to end there.
         hit_weight: The hit of rank r has `hit_weight * ln(r)` taken from its scores; 0: the model
             alone decides.
     """
@@ -126,7 +127,7 @@ class SpanGroundingRetriever:
     spans: int = 8
     beam: int = 8
     against: Against = "passage"
-    extension: int = 256
+    extension: int = 0
     hit_weight: float = 1.0
 
     def __post_init__(self) -> None:
