@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from chunkwise.types import (
     BoundaryOdds,
     Chunk,
+    Continuation,
     Delta,
     Hit,
     Prompt,
     SamplingParams,
     Span,
     TokenLosses,
+    TokenScores,
     content_id,
 )
 
@@ -206,3 +208,46 @@ class ReadingEmbedder:
         words = HashingEmbedder(dim=self.dim).embed([text[span.start : span.end], text])
         vector: NDArray[np.float32] = words[0] + words[1]
         return vector / np.linalg.norm(vector)
+
+
+@dataclass
+class HashedContinuations:
+    """A `ContinuationModel` over bytes for which a token's likelihood hangs on all before it.
+
+    Attributes:
+        context: Most tokens of a prompt and what stands behind it.
+        asked: How many continuations each call of `next_logprobs` had.
+    """
+
+    context: int = 1_000_000
+    fingerprint: str = "hashed"
+    asked: list[int] = field(default_factory=list)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(text.encode("utf-8", "surrogatepass"))
+
+    def room(self, prompt: str | Prompt) -> int:
+        return self.context - len(self.encode(prompt_text(prompt)))
+
+    def next_logprobs(self, asked: Sequence[Continuation]) -> NDArray[np.float32]:
+        self.asked.append(len(asked))
+        return np.array([self.row(prompt, ids) for prompt, ids in asked], np.float32)
+
+    def scores(self, asked: Sequence[Continuation]) -> list[TokenScores]:
+        return [self._scores(prompt, ids) for prompt, ids in asked]
+
+    def _scores(self, prompt: str | Prompt, ids: tuple[int, ...]) -> TokenScores:
+        rows = [self.row(prompt, ids[:i]) for i in range(len(ids) + 1)]
+        tokens = [row[token] for row, token in zip(rows, ids, strict=False)]
+        return TokenScores(np.array(tokens, np.float32), np.array([row[256] for row in rows[1:]]))
+
+    def row(self, prompt: str | Prompt, ids: tuple[int, ...]) -> NDArray[np.float32]:
+        """Log-probabilities of the 256 bytes and of the end."""
+        before = f"{prompt_text(prompt)}{ids}"
+        seed = int(content_id(before), 16) % 2**32
+        logits = np.random.RandomState(seed).standard_normal(257).astype(np.float32)
+        return logits - np.float32(np.log(np.exp(logits).sum()))
+
+
+def prompt_text(prompt: str | Prompt) -> str:
+    return prompt if isinstance(prompt, str) else "".join(s.text for s in prompt.segments)

@@ -154,7 +154,8 @@ class Hit:
         version: Version of the document, from 1.
         scores: Scores of earlier stages by stage name (`bm25`, `dense`, `rrf` ...).
         copies: Other occurrences of the same or nearly the same text: (document, span).
-        content: The store's key of the chunk's content: equal for equal text.
+        content: The store's key of the chunk's content: equal for equal text. -1: the store has no
+            such content, for example only a longer one.
     """
 
     chunk: Chunk
@@ -448,5 +449,59 @@ class ScoringModel(LanguageModel, Protocol):
 
         Raises:
             RequestError: The prompt is empty or too long.
+        """
+        ...
+
+
+class Continuation(NamedTuple):
+    """A prompt, and tokens of a text behind it."""
+
+    prompt: str | Prompt
+    token_ids: tuple[int, ...]
+
+
+class TokenScores(NamedTuple):
+    """How likely a language model found a text, token by token; natural logarithms.
+
+    Attributes:
+        tokens: Log-probability of each token: `(num_tokens,)` float32.
+        ends: Log-probability that the text ends behind each token: `(num_tokens,)` float32.
+    """
+
+    tokens: NDArray[np.float32]
+    ends: NDArray[np.float32]
+
+
+class ContinuationModel(Protocol):
+    """A language model that says how texts behind a prompt could go on. What several of them
+    begin with is read once, and still known in later calls while there is memory for it.
+
+    Attributes:
+        fingerprint: Changes when scores may change.
+    """
+
+    fingerprint: str
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text that stands behind another one."""
+        ...
+
+    def room(self, prompt: str | Prompt) -> int:
+        """Most tokens that may stand behind a prompt; negative where it is too long itself."""
+        ...
+
+    def next_logprobs(self, asked: Sequence[Continuation]) -> NDArray[np.float32]:
+        """Log-probabilities of the token that follows each: `(len(asked), vocab_size)`.
+
+        Raises:
+            RequestError: A prompt is empty, or too long with what stands behind it.
+        """
+        ...
+
+    def scores(self, asked: Sequence[Continuation]) -> list[TokenScores]:
+        """Scores of the tokens behind each prompt, one pass over them.
+
+        Raises:
+            RequestError: As in `next_logprobs`.
         """
         ...

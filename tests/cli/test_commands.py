@@ -69,6 +69,16 @@ def test_search_json_has_the_shape_that_programs_rely_on(corpus: Path) -> None:
     assert hit["page"] == 2
 
 
+def test_search_can_narrow_hits_to_whole_sentences(corpus: Path) -> None:
+    spec = '{"name": "span_grounding", "hits": 2, "mode": "beam"}'
+    whole = parsed("search", "battery pack cost", "--corpus", corpus)["hits"]
+    found = parsed("search", "battery pack cost", "--corpus", corpus, "--retriever", spec)["hits"]
+    assert found
+    for hit in found:
+        assert any(hit["text"] in each["text"] for each in whole)
+        assert hit["end"] - hit["start"] == len(hit["text"])
+
+
 def test_chunk_offsets_count_characters_of_the_text_it_writes(tmp_path: Path) -> None:
     for name in ("crew-handbook.md", "annual-report-2025.pdf", "fares.xlsx", "fuel_model.py"):
         file = SAMPLES / name

@@ -10,6 +10,7 @@ import pytest
 from chunkwise.rag.retrieval import Retriever, retrievers
 from chunkwise.store import Store
 from chunkwise.types import Filter, Query
+from tests.fakes import CharCounter, HashedContinuations, SimpleSegmenter
 from tests.rag.retrieval.test_bm25 import texts
 from tests.store.corpora import EMBEDDER, create, prepared
 
@@ -21,7 +22,17 @@ def build(name: str, store: Store) -> Retriever:
     """A retriever of that name, with the parts that it declares."""
     fields = retrievers.options(name)
     others = {n: build(n, store) for n in ("bm25", "dense") if n in fields}
-    return retrievers.build(name, store=store, embedder=EMBEDDER, **others)
+    if "base" in fields:
+        others["base"] = build("hybrid", store)
+    return retrievers.build(
+        name,
+        store=store,
+        embedder=EMBEDDER,
+        model=HashedContinuations(),
+        segmenter=SimpleSegmenter(),
+        counter=CharCounter(),
+        **others,
+    )
 
 
 @pytest.fixture(scope="module")

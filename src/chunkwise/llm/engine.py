@@ -261,15 +261,18 @@ class Engine:
     def _score(self, rows: ScoredRows) -> None:
         """Keep the log-probabilities of prompt tokens."""
         sequence, count = rows.sequence, len(rows.logits)
-        tracked, sampling = self._tracked[sequence.request.id], sequence.request.sampling
+        tracked, request = self._tracked[sequence.request.id], sequence.request
         targets = sequence.tokens[rows.first : rows.first + count].tolist()
-        found = self.sampler.score(rows.logits, targets, sampling.prompt_logprobs or 0)
+        top = request.sampling.prompt_logprobs or 0
+        found = self.sampler.score(rows.logits, targets, top, request.beside)
         for position, score in enumerate(found, start=rows.first):
             if score.logprob is None:
                 if not sequence.is_finished:
                     self._finish(sequence, "error", error=score.error)
                 return
-            tracked.scores[position] = TokenLogprob(score.token_id, score.logprob, score.top)
+            tracked.scores[position] = TokenLogprob(
+                score.token_id, score.logprob, score.top, score.beside
+            )
 
     def _append(self, sequence: Sequence, token: Sampled) -> None:
         """Add one sampled token to its completion; end it where it ends."""

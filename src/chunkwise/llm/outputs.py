@@ -16,11 +16,13 @@ class TokenLogprob(NamedTuple):
         token_id: The token.
         logprob: Its natural log-probability.
         top: The likeliest tokens with theirs, best first, as many as were asked for.
+        beside: Log-probabilities of the tokens of `Request.beside` in its place.
     """
 
     token_id: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    beside: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

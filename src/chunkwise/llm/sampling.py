@@ -57,12 +57,14 @@ class Sampled(NamedTuple):
         logprob: Its log-probability under the model alone, if asked for.
         top: The likeliest tokens and their log-probabilities, falling; equals by token id.
         error: Why there is none, in a sentence; the request ends, others go on.
+        beside: Log-probabilities of other tokens that were asked for.
     """
 
     token_id: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
     error: str = ""
+    beside: tuple[float, ...] = ()
 
 
 class Sampler:
@@ -116,7 +118,9 @@ class Sampler:
                 sampled.append(self._sample_row(_row(logits, i), sequence, state))
         return sampled
 
-    def score(self, logits: Tensor, targets: Rows[int], top: int = 0) -> list[Sampled]:
+    def score(
+        self, logits: Tensor, targets: Rows[int], top: int = 0, beside: Rows[int] = ()
+    ) -> list[Sampled]:
         """Log-probabilities of given tokens, for those of a prompt.
 
         Args:
@@ -124,10 +128,14 @@ class Sampler:
                 token before `targets[i]`. It is copied: give a long prompt in slices.
             targets: The tokens that came.
             top: How many of the likeliest tokens to name too.
+            beside: Tokens to score in place of each target, too.
         """
         part = logits.detach()[:, : self.vocab_size].float().log_softmax(-1).cpu()
         rows: Row = part.numpy()
-        return [_scored_target(row, target, top) for row, target in zip(rows, targets, strict=True)]
+        return [
+            _scored_target(row, target, top, beside)
+            for row, target in zip(rows, targets, strict=True)
+        ]
 
     def _begin(self, sequence: Sequence) -> _State:
         state = sequence.state[_STATE] = _State(sequence, self.vocab_size)
@@ -370,11 +378,12 @@ def _row(logits: Tensor, i: int) -> Row:
     return row
 
 
-def _scored_target(logprobs: Row, target: int, top: int) -> Sampled:
+def _scored_target(logprobs: Row, target: int, top: int, beside: Rows[int]) -> Sampled:
     highest = logprobs.max()
     if not math.isfinite(highest):
         return Sampled(-1, error=NOT_FINITE)
-    return _scored(logprobs, np.float32(0), 0.0, target, top)
+    scored = _scored(logprobs, np.float32(0), 0.0, target, top)
+    return scored._replace(beside=tuple(logprobs[list(beside)].tolist())) if beside else scored
 
 
 def _scored(row: Row, highest: np.float32, log_total: float, token: int, top: int) -> Sampled:

@@ -53,6 +53,7 @@ class Request:
         arrived: When it arrived, on the engine's clock, in seconds; set by the engine.
         score_from: First token of the prompt whose log-probability is wanted; a cached prefix
             is used up to there only. None: no log-probabilities of the prompt.
+        beside: Tokens whose log-probabilities are wanted too, in place of each scored one.
         is_exact: Chunks are not reused.
         is_planned: Whoever sent it has found room for it: `StepBudget.sequences` does not count it.
         wants_logits: Keep the logits of the first new token in `logits`.
@@ -71,6 +72,7 @@ class Request:
     turn: float = math.inf
     arrived: float = 0.0
     score_from: int | None = None
+    beside: tuple[int, ...] = ()
     is_exact: bool = False
     is_planned: bool = False
     wants_logits: bool = False

@@ -32,6 +32,7 @@ from chunkwise.rag.situating import situators
 from chunkwise.registry import Spec, spec_name
 from chunkwise.types import (
     BoundaryScorer,
+    ContinuationModel,
     Embedder,
     Hit,
     LanguageModel,
@@ -170,6 +171,13 @@ class Parts:
         return WindowScorer(cast("LLM", self.foreseer))
 
     @functools.cached_property
+    def continuations(self) -> ContinuationModel:
+        """Says how texts that it has read could go on, with `foreseer`."""
+        from chunkwise.llm.continuations import ContinuationReader
+
+        return ContinuationReader(cast("LLM", self.foreseer))
+
+    @functools.cached_property
     def foreseer(self) -> ScoringModel:
         """The local language model if one is set, else the packaged one.
 
@@ -186,7 +194,7 @@ class Parts:
         if folder is None:
             raise ConfigError(
                 "No language model is packaged that could tell how likely a text is: set `model` "
-                "to a folder, or use another chunker."
+                "to a folder, or use another chunker or retriever."
             )
         s = self.settings
         return LLM(
@@ -396,14 +404,22 @@ class Parts:
         return self._retriever(self.settings.retriever, store)
 
     def _retriever(self, spec: Spec, store: Store) -> Retriever:
+        given = {"name": spec} if isinstance(spec, str) else dict(spec)
         fields = retrievers.options(spec_name(spec))
-        parts: dict[str, Any] = {"store": store}
+        parts: dict[str, Any] = {"store": store, "counter": self.counter}
         if "embedder" in fields:
             parts["embedder"] = self.embedder
+        if "segmenter" in fields:
+            parts["segmenter"] = self.segmenter
+        if "model" in fields:
+            parts["model"] = self.continuations
         for other in ("bm25", "dense"):
             if other in fields:
                 parts[other] = self._retriever(other, store)
-        return retrievers.build(spec, **parts)
+        if "base" in fields:
+            base = given.pop("base", "bm25" if self.embedder.is_weak else "hybrid")
+            parts["base"] = self._retriever(base, store)
+        return retrievers.build(given, **parts)
 
     @property
     def _key_env(self) -> str | None:

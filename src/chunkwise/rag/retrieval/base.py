@@ -83,5 +83,6 @@ class ChunkSource(Protocol):
 
 
 retrievers: Registry[Retriever] = Registry(
-    "chunkwise.rag.retrieval", shared=("base", "fusion", "ann")
+    "chunkwise.rag.retrieval",
+    shared=("base", "fusion", "ann", "narrowing", "pointing"),
 )
