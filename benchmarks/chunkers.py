@@ -84,19 +84,42 @@ class Remembering:
         return getattr(self.model, name)
 
 
+class RememberingEmbedder:
+    """An embedder that embeds no text twice."""
+
+    def __init__(self, embedder: Any) -> None:
+        self.embedder = embedder
+        self._known: dict[tuple[str, str], Any] = {}
+
+    def embed(self, texts: Sequence[str], kind: str = "passage") -> Any:
+        new = [text for text in dict.fromkeys(texts) if (kind, text) not in self._known]
+        if new:
+            for text, vector in zip(new, self.embedder.embed(new, kind), strict=True):
+                self._known[kind, text] = vector
+        found = [self._known[kind, text] for text in texts]
+        return np.stack(found) if found else np.zeros((0, self.embedder.dim), np.float32)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.embedder, name)
+
+
 class Cutters:
     """Builds every chunker, ours and others', over one set of parts."""
 
     def __init__(self, parts: Parts, sections: str, *, remember: bool) -> None:
         self.parts, self._sections, self._remember = parts, sections, remember
         self._models: dict[str, Any] = {}
+        embedder = parts.embedder
+        self._embedder = RememberingEmbedder(embedder) if remember else embedder
 
     def build(self, name: str, size: int) -> Any:
         if name in PEERS:
             return Peer(name, size, self.parts.counter)
         fields = chunkers.options(name)
         offered: dict[str, Any] = {"size": size, "overlap": 0, "counter": self.parts.counter}
-        for part in ("segmenter", "embedder", "boundaries"):
+        if "embedder" in fields:
+            offered["embedder"] = self._embedder
+        for part in ("segmenter", "boundaries"):
             if part in fields:
                 offered[part] = getattr(self.parts, part)
         if self._sections:

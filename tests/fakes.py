@@ -10,17 +10,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from chunkwise.scores import Continuation, TokenLosses, TokenScores
 from chunkwise.types import (
     BoundaryOdds,
     Chunk,
-    Continuation,
     Delta,
     Hit,
     Prompt,
     SamplingParams,
     Span,
-    TokenLosses,
-    TokenScores,
     content_id,
 )
 

@@ -35,7 +35,7 @@ def test_order_is_default_corpus_file_environment_argument(tmp_path: Path) -> No
         ({"CHUNKWISE_SIZE": "20k"}, "CHUNKWISE_SIZE: `size` must be a whole number, got '20k'"),
         ({"CHUNKWISE_SISE": "20"}, "there is no setting 'sise'. Did you mean 'size'"),
         ({"CHUNKWISE_SIZE": "0"}, "`size` must be at least 1, got 0"),
-        ({"CHUNKWISE_OVERLAP": "200"}, r"`overlap` must be in \[0, size=200\), got 200"),
+        ({"CHUNKWISE_OVERLAP": "200"}, r"`overlap` must be in \[0, size=140\), got 200"),
         ({"CHUNKWISE_CHUNKER": "{oops"}, "is not JSON"),
         ({"CHUNKWISE_ENRICH": '["headings", 3]'}, "CHUNKWISE_ENRICH: `enrich` must be text, got 3"),
         ({"CHUNKWISE_KERNELS": "fast"}, "CHUNKWISE_KERNELS: `kernels` must be one of auto, cpu"),
@@ -89,4 +89,4 @@ def test_auto_is_resolved_once_with_a_reason() -> None:
 
 
 def test_none_arguments_are_left_out() -> None:
-    assert load(arguments={"size": None}).settings.size == 200
+    assert load(arguments={"size": None}).settings.size == 140

@@ -45,7 +45,7 @@ class Settings:
     """All settings. Unknown keys are errors; see `docs/settings.md` for the table."""
 
     chunker: Spec = _setting("recursive", "How documents are cut.", room="chunking")
-    size: int = _setting(200, "Most tokens of a chunk; a hard limit.", unit="tokens")
+    size: int = _setting(140, "Most tokens of a chunk; a hard limit.", unit="tokens")
     overlap: int = _setting(0, "Tokens that a chunk repeats of the one before.", unit="tokens")
     counter: str = _setting(
         "minilm",
@@ -87,7 +87,7 @@ class Settings:
     )
     candidates: int = _setting(32, "Hits that are retrieved before selection.", unit="hits")
     selector: Spec = _setting("top_k", "What chooses hits under the budget.", room="selection")
-    passages: int = _setting(8, "Most passages that an answer is made from.", unit="passages")
+    passages: int = _setting(12, "Most passages that an answer is made from.", unit="passages")
     budget_tokens: int = _setting(
         1600, "Most tokens of all passages together, as they are sent.", unit="tokens"
     )

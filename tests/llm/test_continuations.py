@@ -11,7 +11,8 @@ import pytest
 
 from chunkwise.errors import RequestError
 from chunkwise.llm.continuations import ContinuationReader
-from chunkwise.types import Continuation, Prompt, Segment
+from chunkwise.scores import Continuation
+from chunkwise.types import Prompt, Segment
 from tests.llm.engines import engine
 
 PROMPT = Prompt((Segment("user", "The gate opens at nine. " * 4), Segment("user", "When?")))

@@ -25,7 +25,7 @@ def read(
 
 
 def test_a_grid_is_all_combinations_and_the_present_settings_are_first(tmp_path: Path) -> None:
-    found = read(tmp_path, 'chunker = ["recursive", "sentence"]\nsize = [100, 200]')
+    found = read(tmp_path, 'chunker = ["recursive", "sentence"]\nsize = [100, 140]')
     assert found[0] == PRESENT
     assert {str(one) for one in found[1:]} == {
         "size=100",

@@ -19,7 +19,8 @@ import numpy as np
 
 from chunkwise.errors import ConfigError
 from chunkwise.rag._cohesion import chunk_score, mean_loss, runs
-from chunkwise.types import Embedder, ScoringModel
+from chunkwise.scores import ScoringModel
+from chunkwise.types import Embedder
 
 
 def stickiness(

@@ -21,7 +21,7 @@ import numpy as np
 from chunkwise.errors import RequestError
 from chunkwise.evaluation.bootstrap import Floats, Interval, bootstrap, ratio
 from chunkwise.evaluation.rows import read_lines
-from chunkwise.types import ScoringModel
+from chunkwise.scores import ScoringModel
 
 _MAX_EXPONENT: Final = 700.0  # what a float holds
 

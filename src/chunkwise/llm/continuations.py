@@ -13,7 +13,8 @@ from chunkwise.errors import RequestError
 from chunkwise.llm.local import LLM
 from chunkwise.llm.outputs import Output
 from chunkwise.llm.sequence import Request, TokenSegment
-from chunkwise.types import Continuation, Prompt, SamplingParams, TokenScores
+from chunkwise.scores import Continuation, TokenScores
+from chunkwise.types import Prompt, SamplingParams
 
 _SPARE = 2  # tokens: the end behind a text, and the one that every request samples
 

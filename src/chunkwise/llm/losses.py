@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from chunkwise.errors import RequestError
 from chunkwise.llm.local import LLM
 from chunkwise.llm.sequence import TokenSegment
-from chunkwise.types import SamplingParams, TokenLosses
+from chunkwise.scores import TokenLosses
+from chunkwise.types import SamplingParams
 
 WINDOW = 1024
 

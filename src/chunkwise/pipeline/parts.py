@@ -30,16 +30,14 @@ from chunkwise.rag.selection import Selector, selectors
 from chunkwise.rag.sentences import segmenters
 from chunkwise.rag.situating import situators
 from chunkwise.registry import Spec, spec_name
+from chunkwise.scores import ContinuationModel, ScoringModel, TextScorer
 from chunkwise.types import (
     BoundaryScorer,
-    ContinuationModel,
     Embedder,
     Hit,
     LanguageModel,
     SamplingParams,
-    ScoringModel,
     Segmenter,
-    TextScorer,
     TokenCounter,
 )
 

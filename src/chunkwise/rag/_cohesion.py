@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
-from chunkwise.types import Embedder, ScoringModel
+from chunkwise.scores import ScoringModel
+from chunkwise.types import Embedder
 
 T = TypeVar("T")
 

@@ -96,13 +96,14 @@ def read_space(path: Path, present: Settings, metric: str) -> list[Configuration
 def default_space(present: Settings, metric: str) -> list[Configuration]:
     """A small space around the present settings, which come first.
 
-    Two chunkers of whole sentences and paragraphs, and three sizes; overlap for the recursive one.
-    Where vectors are searched, with and without the prefix of headings, and where the retriever is
-    `hybrid`, three weights of the vectors. Where the measure punishes too many passages, half as
-    many too.
+    Two chunkers of whole sentences and paragraphs; half, all and double of the size; overlap for
+    the recursive one. Where vectors are searched, with and without the prefix of headings, and
+    where the retriever is `hybrid`, three weights of the vectors. Where the measure punishes too
+    many passages, half as many too.
     """
-    sizes: dict[str, list[Any]] = {"size": [100, 200, 400], "overlap": [0]}
-    overlaps: dict[str, list[Any]] = {"size": [200, 400], "overlap": [50]}
+    size = present.size
+    sizes: dict[str, list[Any]] = {"size": [max(1, size // 2), size, 2 * size], "overlap": [0]}
+    overlaps: dict[str, list[Any]] = {"size": [size, 2 * size], "overlap": [size // 4]}
     rest: dict[str, list[Any]] = {}
     retriever, blind = spec_name(present.retriever), unseen(metric)
     if retriever != "bm25":

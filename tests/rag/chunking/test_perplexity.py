@@ -12,7 +12,8 @@ from chunkwise.errors import ConfigError
 from chunkwise.rag.chunking import Chunker, chunkers
 from chunkwise.rag.chunking.perplexity import depths, minima, sentence_losses
 from chunkwise.rag.counting import named_counter
-from chunkwise.types import Document, Span, TokenLosses
+from chunkwise.scores import TokenLosses
+from chunkwise.types import Document, Span
 from tests.fakes import SimpleSegmenter
 
 GOLDEN = np.array([3, 1, 2, 5, 0.5, 0.5, 4])

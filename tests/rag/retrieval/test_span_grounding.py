@@ -17,7 +17,8 @@ from chunkwise.errors import ConfigError, RequestError
 from chunkwise.rag.retrieval import retrievers
 from chunkwise.rag.retrieval.narrowing import merged, narrowed
 from chunkwise.rag.retrieval.pointing import Passage, beam_search
-from chunkwise.types import Continuation, Hit, Prompt, Query, Segment, Span, content_id
+from chunkwise.scores import Continuation
+from chunkwise.types import Hit, Prompt, Query, Segment, Span, content_id
 from tests.fakes import CharCounter, HashedContinuations, SimpleSegmenter, make_hit, prompt_text
 
 COUNTER, SEGMENTER = CharCounter(), SimpleSegmenter()

@@ -48,7 +48,7 @@ class ClusterChunker:
 
     counter: TokenCounter
     embedder: Embedder
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     piece_size: int = 50
 

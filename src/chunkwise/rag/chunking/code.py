@@ -70,7 +70,7 @@ class CodeChunker:
     """
 
     counter: TokenCounter
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     fill: float = 0.5
 

@@ -23,7 +23,7 @@ class FixedChunker:
     """
 
     counter: TokenCounter
-    size: int = 200
+    size: int = 140
     overlap: int = 0
 
     def __post_init__(self) -> None:

@@ -61,7 +61,7 @@ class IntentChunker:
     counter: TokenCounter
     segmenter: Segmenter
     embedder: Embedder
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     queries: Sequence[str] = ()
     target: int = 6

@@ -68,7 +68,7 @@ class LearnedSentenceChunker:
 
     counter: TokenCounter
     boundaries: BoundaryScorer
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     threshold: float = 0.95
     prior: Prior = "gaussian"

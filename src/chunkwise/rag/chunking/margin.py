@@ -21,16 +21,8 @@ import numpy as np
 
 from chunkwise.errors import ConfigError
 from chunkwise.rag.chunking.pieces import Ruler, check_sizes, merge_while_fit, tiled
-from chunkwise.types import (
-    Document,
-    Prompt,
-    Query,
-    ScoringModel,
-    Segment,
-    Segmenter,
-    Span,
-    TokenCounter,
-)
+from chunkwise.scores import ScoringModel
+from chunkwise.types import Document, Prompt, Query, Segment, Segmenter, Span, TokenCounter
 
 __all__ = ["MarginChunker"]
 
@@ -63,7 +55,7 @@ class MarginChunker:
     counter: TokenCounter
     segmenter: Segmenter
     model: ScoringModel
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     left: Left = "sentence"
     threshold: float = 0.0

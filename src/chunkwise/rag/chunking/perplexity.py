@@ -27,15 +27,8 @@ from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError
 from chunkwise.rag.chunking.pieces import Ruler, best_runs, check_sizes, merge_while_fit, tiled
-from chunkwise.types import (
-    Document,
-    Query,
-    Segmenter,
-    Span,
-    TextScorer,
-    TokenCounter,
-    TokenLosses,
-)
+from chunkwise.scores import TextScorer, TokenLosses
+from chunkwise.types import Document, Query, Segmenter, Span, TokenCounter
 
 __all__ = ["PerplexityChunker"]
 
@@ -64,7 +57,7 @@ class PerplexityChunker:
     counter: TokenCounter
     segmenter: Segmenter
     scorer: TextScorer
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     mode: Mode = "dp"
     threshold: float = 0.0

@@ -23,16 +23,8 @@ from chunkwise.rag._cohesion import chunk_score, runs
 from chunkwise.rag.chunking.base import Chunker, chunkers
 from chunkwise.rag.chunking.pieces import check_sizes
 from chunkwise.registry import Spec, spec_name
-from chunkwise.types import (
-    Document,
-    Embedder,
-    Query,
-    ScoringModel,
-    Segmenter,
-    Span,
-    TextScorer,
-    TokenCounter,
-)
+from chunkwise.scores import ScoringModel, TextScorer
+from chunkwise.types import Document, Embedder, Query, Segmenter, Span, TokenCounter
 
 __all__ = ["QuestionAwareChunker"]
 
@@ -61,7 +53,7 @@ class QuestionAwareChunker:
     embedder: Embedder
     scorer: TextScorer
     model: ScoringModel
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     candidates: Sequence[Spec] = ("recursive", "structural", "sentence", "perplexity")
     weight: float = 0.3

@@ -39,7 +39,7 @@ class RecursiveChunker:
     """
 
     counter: TokenCounter
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     fill: float = 0.5
 

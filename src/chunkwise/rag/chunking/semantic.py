@@ -43,7 +43,7 @@ class SemanticChunker:
     counter: TokenCounter
     segmenter: Segmenter
     embedder: Embedder
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     window: int = 2
     percentile: float = 0.8

@@ -30,7 +30,7 @@ class SentenceChunker:
 
     counter: TokenCounter
     segmenter: Segmenter
-    size: int = 200
+    size: int = 140
     overlap: int = 0
 
     def __post_init__(self) -> None:

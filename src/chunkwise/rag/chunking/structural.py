@@ -32,7 +32,7 @@ class StructuralChunker:
     """
 
     counter: TokenCounter
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     fill: float = 0.5
 

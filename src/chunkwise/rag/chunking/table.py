@@ -57,7 +57,7 @@ class TableChunker:
     """
 
     counter: TokenCounter
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     fill: float = 0.5
     small: float = 0.25

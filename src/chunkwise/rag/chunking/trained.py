@@ -68,7 +68,7 @@ class TrainedChunker:
     segmenter: Segmenter
     embedder: Embedder
     model_folder: str
-    size: int = 200
+    size: int = 140
     overlap: int = 0
     threshold: float = 0.5
     min_size: int = 1

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chunkwise.types import Continuation, ContinuationModel, Prompt
+from chunkwise.scores import Continuation, ContinuationModel
+from chunkwise.types import Prompt
 
 Tokens = tuple[int, ...]
 

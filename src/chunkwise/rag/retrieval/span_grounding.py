@@ -37,18 +37,8 @@ from chunkwise.errors import ConfigError, RequestError
 from chunkwise.rag.retrieval.base import Retriever
 from chunkwise.rag.retrieval.narrowing import merged, narrowed
 from chunkwise.rag.retrieval.pointing import Passage, Pointed, beam_search, compare_prompts
-from chunkwise.types import (
-    Continuation,
-    ContinuationModel,
-    Hit,
-    Prompt,
-    Query,
-    Segment,
-    Segmenter,
-    Span,
-    TokenCounter,
-    TokenScores,
-)
+from chunkwise.scores import Continuation, ContinuationModel, TokenScores
+from chunkwise.types import Hit, Prompt, Query, Segment, Segmenter, Span, TokenCounter
 
 __all__ = ["SpanGroundingRetriever"]
 
