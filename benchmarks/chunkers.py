@@ -19,11 +19,12 @@ Usage: python benchmarks/chunkers.py DATA_DIR [--sets chroma nq] [--chunkers ...
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,8 @@ MEASURES = (
     "precision_omega",
 )
 HEADS = ("R@400", "R@800", "R@1600", "recall", "IoU", "IoU*", "omega")
-SLOW = {"margin", "question_aware", "perplexity"}
-SLOW_CHARS = 60_000  # of a text that their speed is measured on
+MODELS = {"embedder", "scorer", "model"}
+SLOW_CHARS = 60_000  # of a text that the speed of those that ask a model is measured on
 CALIBRATION_CHARS = 250_000
 
 
@@ -255,7 +256,7 @@ def difference(
 
 
 def speed(gold: Gold, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Megabytes a second of each chunker at the size that the quality rows have on this set."""
+    """Megabytes a second of each chunker at a limit of 200 tokens."""
     with tempfile.TemporaryDirectory() as temporary, corpus_of(gold, Path(temporary)) as origin:
         documents = [origin.document(info.name) for info in origin.documents()]
         fresh = Parts(origin.settings)
@@ -263,18 +264,48 @@ def speed(gold: Gold, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]
         cutters = Cutters(fresh, arguments.sections, remember=False)
         for name in arguments.chunkers:
             text = max((d.text for d in documents), key=len)
-            text = text[:SLOW_CHARS] if name in SLOW else text
+            is_slow = name not in PEERS and MODELS & chunkers.options(name).keys()
+            text = text[:SLOW_CHARS] if is_slow else text
             document, chunker = Document("a.txt", text), cutters.build(name, 200)
             chunker.split(Document("b.txt", text[: len(text) // 10]))
-            times = []
-            for _ in range(arguments.rounds):
-                began = time.perf_counter()
-                spans = chunker.split(document)
-                times.append(time.perf_counter() - began)
+            work = functools.partial(chunker.split, document)
+            times = [_seconds(work) for _ in range(arguments.rounds)]
+            spans = work()
             cut(document, spans, fresh.counter, size=chunker.size + (name in PEERS) * 10**6)
             size = len(text.encode("utf-8"))
             rate = size / 1e6 / statistics.median(times)
             yield {"chunker": name, "bytes": size, "mb_per_s": round(rate, 4)}
+
+
+def goals(gold: Gold, arguments: argparse.Namespace) -> dict[str, float]:
+    """Seconds of what has a goal: `perplexity` over 100,000 tokens, `intent` over 1,000 sentences
+    whose vectors are there, and one configuration cut, embedded and asked all questions."""
+    with tempfile.TemporaryDirectory() as temporary, corpus_of(gold, Path(temporary)) as origin:
+        parts, whole = origin.parts, "\n\n".join(gold.texts.values())
+        long = whole[: int(parts.counter.starts(whole)[100_000])]
+        document = Document("long.txt", long)
+        fresh = Cutters(Parts(origin.settings), "", remember=False).build("perplexity", 140)
+        fresh.split(Document("warm.txt", long[:2000]))
+        perplexity = _seconds(lambda: fresh.split(document))
+        sentences = parts.segmenter.split(whole)[:1000]
+        some = Document("some.txt", whole[: sentences[-1].end])
+        intent = Cutters(parts, "", remember=True).build("intent", 140)
+        intent.split(some)
+        again = _seconds(lambda: intent.split(some))
+        place = Path(temporary) / "derived"
+        chunker = Cutters(parts, "", remember=False).build(BASELINE, 141)
+        began = time.perf_counter()
+        derived(origin, place, chunker, BASELINE)
+        scored(place, arguments.retrievers[0], named(gold.cases))
+        one = time.perf_counter() - began
+    found = {"perplexity_100k_tokens_s": perplexity, "intent_1000_sentences_s": again}
+    return {name: round(value, 2) for name, value in {**found, "configuration_s": one}.items()}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def shown(row: dict[str, Any]) -> str:
@@ -319,6 +350,8 @@ def main() -> None:
             for row in speed(gold, arguments):
                 about["rows"].append(row)
                 print(f"{row['chunker']:24} {row['mb_per_s']:10.4f} MB/s", flush=True)
+            result["goals"] = goals(gold, arguments)
+            print(result["goals"])
             continue
         heads = " ".join(f"{head:>7}" for head in HEADS)
         print(f"{'':24} {'':7} limit chunks tokens {heads}  R@400 less {BASELINE}'s")
