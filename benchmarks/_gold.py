@@ -95,7 +95,7 @@ def qmsum(data: Path, limit: int) -> Gold:
     """Meetings, a turn a line; the answers are runs of turns."""
     texts, cases = {}, []
     for record in _lines(data / "qa_long" / "qmsum_val.jsonl.gz"):
-        if len(texts) >= limit // 20:  # they are long
+        if len(texts) >= max(1, limit // 20):  # they are long
             break
         name, starts, text = f"{record['meeting_id']}.txt", [], ""
         for turn in record["meeting_transcripts"]:
@@ -131,7 +131,7 @@ def nq(data: Path, limit: int) -> Gold:
         for record in records
         if (passage := _plain(record["ctxs"][0]["text"])) in places
     ]
-    note = f"Natural Questions, {NQ_PASSAGES} gold passages a document"
+    note = f"Natural Questions, {NQ_PASSAGES} gold passages a document, a paragraph each"
     return Gold(texts, _spread(cases, limit), note)
 
 
@@ -170,8 +170,9 @@ def _plain(text: str) -> str:
 
 def _spread(cases: list[SpanCase], limit: int) -> list[SpanCase]:
     """So many of the questions, from all of them."""
-    step = max(1, len(cases) // limit)
-    return cases[::step][:limit]
+    if len(cases) <= limit:
+        return cases
+    return [cases[at * len(cases) // limit] for at in range(limit)]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -40,18 +40,15 @@ from chunkwise.evaluation.spans import SpanCase
 from chunkwise.pipeline.corpus import ORIGIN_KEY, Corpus
 from chunkwise.pipeline.ingest import Ingest
 from chunkwise.pipeline.parts import Parts
-from chunkwise.rag.chunking import chunkers, cut
+from chunkwise.rag.chunking import chunkers
+from chunkwise.rag.parsing.base import parse
 from chunkwise.store import Store
 from chunkwise.types import Document
 
 BASELINE = "recursive"
 MEASURES = (
-    "recall_at_400",
-    "recall_at_800",
-    "recall_at_1600",
-    "iou",
-    "best_iou",
-    "precision_omega",
+    *("recall_at_400", "recall_at_800", "recall_at_1600"),
+    *("recall", "iou", "best_iou", "precision_omega"),
 )
 HEADS = ("R@400", "R@800", "R@1600", "recall", "IoU", "IoU*", "omega")
 MODELS = {"embedder", "scorer", "model"}
@@ -179,7 +176,7 @@ def corpus_of(gold: Gold, folder: Path) -> Iterator[Corpus]:
         yield corpus
 
 
-def derived(origin: Corpus, folder: Path, chunker: Any, name: str) -> None:
+def derived(origin: Corpus, folder: Path, chunker: Any, name: str, *, lend: bool = True) -> None:
     """The documents of a corpus, cut by a chunker, in a corpus of their own."""
     recipe = origin.parts.recipe() | {"chunk": f"{name} {chunker.size}"}
     with Store.open(folder, create=True) as store:
@@ -190,7 +187,7 @@ def derived(origin: Corpus, folder: Path, chunker: Any, name: str) -> None:
             counter=origin.parts.counter,
             embedder=origin.parts.embedder,
             recipe=recipe,
-            lender=origin.store,
+            lender=origin.store if lend else None,
         ).recut(origin.store)
 
 
@@ -259,20 +256,19 @@ def speed(gold: Gold, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]
     """Megabytes a second of each chunker at a limit of 200 tokens."""
     with tempfile.TemporaryDirectory() as temporary, corpus_of(gold, Path(temporary)) as origin:
         documents = [origin.document(info.name) for info in origin.documents()]
+        whole = max(documents, key=lambda document: len(document.text))
+        few = parse(whole.text[:SLOW_CHARS].encode("utf-8"), name=whole.name)
+        first = parse(whole.text[: SLOW_CHARS // 6].encode("utf-8"), name=whole.name)
         fresh = Parts(origin.settings)
         fresh.__dict__["counter"] = chunkwise.rag.counting.named_counter(origin.settings.counter)
         cutters = Cutters(fresh, arguments.sections, remember=False)
         for name in arguments.chunkers:
-            text = max((d.text for d in documents), key=len)
             is_slow = name not in PEERS and MODELS & chunkers.options(name).keys()
-            text = text[:SLOW_CHARS] if is_slow else text
-            document, chunker = Document("a.txt", text), cutters.build(name, 200)
-            chunker.split(Document("b.txt", text[: len(text) // 10]))
+            document, chunker = few if is_slow else whole, cutters.build(name, 200)
+            chunker.split(first)
             work = functools.partial(chunker.split, document)
             times = [_seconds(work) for _ in range(arguments.rounds)]
-            spans = work()
-            cut(document, spans, fresh.counter, size=chunker.size + (name in PEERS) * 10**6)
-            size = len(text.encode("utf-8"))
+            size = len(document.text.encode("utf-8"))
             rate = size / 1e6 / statistics.median(times)
             yield {"chunker": name, "bytes": size, "mb_per_s": round(rate, 4)}
 
@@ -282,7 +278,9 @@ def goals(gold: Gold, arguments: argparse.Namespace) -> dict[str, float]:
     whose vectors are there, and one configuration cut, embedded and asked all questions."""
     with tempfile.TemporaryDirectory() as temporary, corpus_of(gold, Path(temporary)) as origin:
         parts, whole = origin.parts, "\n\n".join(gold.texts.values())
-        long = whole[: int(parts.counter.starts(whole)[100_000])]
+        starts = parts.counter.starts(whole)
+        assert len(starts) > 100_000, "the set is too small for this"
+        long = whole[: int(starts[100_000])]
         document = Document("long.txt", long)
         fresh = Cutters(Parts(origin.settings), "", remember=False).build("perplexity", 140)
         fresh.split(Document("warm.txt", long[:2000]))
@@ -295,7 +293,7 @@ def goals(gold: Gold, arguments: argparse.Namespace) -> dict[str, float]:
         place = Path(temporary) / "derived"
         chunker = Cutters(parts, "", remember=False).build(BASELINE, 141)
         began = time.perf_counter()
-        derived(origin, place, chunker, BASELINE)
+        derived(origin, place, chunker, BASELINE, lend=False)
         scored(place, arguments.retrievers[0], named(gold.cases))
         one = time.perf_counter() - began
     found = {"perplexity_100k_tokens_s": perplexity, "intent_1000_sentences_s": again}
@@ -308,12 +306,14 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def shown(row: dict[str, Any]) -> str:
+def shown(row: dict[str, Any], tokens: float) -> str:
     head = f"{row['chunker']:24} {row['retriever']:7} {row['size']:5} {row['chunks']:6}"
     cells = " ".join(f"{100 * row[m]:7.1f}" for m in MEASURES)
     value, low, high = (100 * v for v in row["less"]["recall_at_400"])
     less = f"{value:+5.1f} [{low:+.1f}, {high:+.1f}]"
-    return f"{head} {row['mean_tokens']:6.1f} {cells}  {less:22} {row['seconds']:6.0f} s"
+    is_off = abs(row["mean_tokens"] / tokens - 1) > 0.05
+    mean = f"{row['mean_tokens']:6.1f}{'!' if is_off else ' '}"
+    return f"{head} {mean}{cells}  {less:22} {row['seconds']:6.0f} s"
 
 
 def parsed_arguments() -> argparse.Namespace:
@@ -357,7 +357,7 @@ def main() -> None:
         print(f"{'':24} {'':7} limit chunks tokens {heads}  R@400 less {BASELINE}'s")
         for row in measure(gold, arguments):
             about["rows"].append(row)
-            print(shown(row), flush=True)
+            print(shown(row, arguments.tokens), flush=True)
     print(json.dumps(result))
 
 

@@ -33,7 +33,7 @@ class Peer:
 def _semchunk(text: str, size: int, counter: TokenCounter) -> list[tuple[int, int]]:
     import semchunk
 
-    chunk = semchunk.chunkerify(counter.count, chunk_size=size)
+    chunk = semchunk.chunkerify(counter.count, chunk_size=size, memoize=False)
     _, spans = chunk(text, offsets=True)
     return list(spans)
 

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
-from chunkwise.errors import RequestError
+from chunkwise.errors import ChunkwiseError, RequestError
+from chunkwise.pipeline.forms import Forms
 from chunkwise.pipeline.ingest import Ingest
 from chunkwise.pipeline.reports import Progress
 from chunkwise.rag.chunking import chunkers
 from chunkwise.rag.counting import named_counter
 from chunkwise.rag.embedding.hashing import HashingEmbedder
+from chunkwise.rag.enrichment.headings import HeadingsEnricher
 from chunkwise.rag.parsing.worker import ParserPool
+from chunkwise.rag.situating.none import NoSituator
 from chunkwise.store import Store
 from chunkwise.types import Document, Filter, Query, Span
 from tests.pipeline.folders import (
@@ -163,6 +166,29 @@ def test_embedding_again_goes_on_where_it_was_stopped(folder: Path, store: Store
     assert {info.name: store.chunks(info.name) for info in store.documents()} == chunks
     assert ingest.embed_missing() == 0
     assert store.check() == []
+
+
+class PickyEnricher(HeadingsEnricher):
+    """Cannot say anything of one document."""
+
+    def enrich(self, document: Document, chunks: Any, rooms: Any) -> Any:
+        if document.name == "docs/doc003.txt":
+            raise RequestError("the chunk is too long for the model")
+        return super().enrich(document, chunks, rooms)
+
+
+def test_a_document_that_cannot_be_embedded_again_does_not_stop_the_others(
+    folder: Path, store: Store
+) -> None:
+    make_ingest(store, folder).run([folder / "docs"])
+    other, counter = CountingEmbedder(dim=48), named_counter("words")
+    said = {"headings": PickyEnricher(counter=counter)}
+    forms = Forms(counter, said, NoSituator(embedder=other))
+    recipe = {**RECIPE, "embed": "2"}
+    ingest = make_ingest(store, folder, embedder=other, forms=forms, recipe=recipe)
+    with pytest.raises(ChunkwiseError, match=r"1 documents .* 'docs/doc003\.txt' .* too long"):
+        ingest.embed_missing()
+    assert store.lacking_vectors(other.fingerprint) == ["docs/doc003.txt"]
 
 
 def test_equal_text_is_embedded_once_in_a_batch_and_across_batches(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import chunkwise
-from chunkwise.errors import ConfigError, StoreError
+from chunkwise.errors import ConfigError, StoreError, UnknownNameError
 from chunkwise.llm.kv.disk import file_name
 from chunkwise.pipeline import recipes
 from chunkwise.pipeline.corpus import Corpus
@@ -137,6 +137,27 @@ def test_a_recipe_keeps_its_own_settings_over_those_of_the_corpus(corpus: Corpus
         assert settings.answerer == {"name": "extractive"}
 
 
+def test_variables_do_not_change_what_a_recipe_is(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = corpus.folder / "recipes" / "b"
+    recipes.derive(corpus, folder, size=30).close()
+    monkeypatch.setenv("CHUNKWISE_SIZE", "45")
+    assert recipes.update(corpus, "b").unchanged == 4
+    assert recipes.stored_recipe(folder)["size"] == 30
+    with Corpus(corpus.folder) as opened, pytest.raises(ConfigError, match="CHUNKWISE_SIZE sets"):
+        recipes.adopt(opened, "b")
+
+
+def test_what_a_killed_run_has_begun_is_made_anew(corpus: Corpus) -> None:
+    folder = corpus.folder / "recipes" / "b"
+    folder.mkdir(parents=True)
+    (folder / "chunkwise.toml").write_text('retriever = "bm25"\n')
+    recipes.derive(corpus, folder, size=30, retriever="bm25").close()
+    with recipes.open_recipe(corpus, "b") as derived:
+        assert (derived.settings.size, derived.settings.retriever) == (30, "bm25")
+
+
 def test_documents_go_to_the_origin_only(corpus: Corpus) -> None:
     with (
         recipes.derive(corpus, corpus.folder / "recipes" / "b", size=30) as derived,
@@ -151,6 +172,8 @@ def test_what_cannot_be_derived_is_refused_and_nothing_is_touched(corpus: Corpus
         recipes.derive(corpus, folder, sise=3)
     with pytest.raises(ConfigError, match="at least 1"):
         recipes.derive(corpus, folder, size=0)
+    with pytest.raises(UnknownNameError, match="Did you mean 'recursive'"):
+        recipes.derive(corpus, folder, chunker="recursiv")
     assert not folder.exists()
     with pytest.raises(ConfigError, match="other things"):
         recipes.derive(corpus, corpus.folder.with_name("docs"), size=3)

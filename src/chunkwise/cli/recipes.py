@@ -58,14 +58,25 @@ def add(
         folder = recipes.folder_of(opened, name)
         if Store.exists(folder):
             raise ConfigError(f"There is a recipe {name!r}; `chunkwise recipe rm` removes it.")
-        with progress_bar("cutting", hidden=as_json) as progress:
-            recipes.derive(opened, folder, progress=progress, **changes).close()
-        diff = recipes.compare(opened, recipes.open_recipe(opened, name))
+        reports: list[IngestReport] = []
+        with (
+            progress_bar("cutting", hidden=as_json) as progress,
+            recipes.derive(
+                opened, folder, progress=progress, on_report=reports.append, **changes
+            ) as derived,
+        ):
+            diff = recipes.compare(opened, derived)
+    failed = reports[0].failed
     if as_json:
-        print_json({"recipe": name, "folder": str(folder), **_diff_dict(diff, ".", name)})
-        return
-    _show_diff(diff, ".", name)
-    out().print(f"Ask it with --corpus {escape(str(folder))}", style="dim")
+        told = {"recipe": name, "folder": str(folder), **_diff_dict(diff, ".", name)}
+        print_json({**told, "failed": [{"name": n, "reason": why} for n, why in failed]})
+    else:
+        for document, reason in failed:
+            err().print(f"[red]failed:[/red] {escape(document)}: {escape(reason)}")
+        _show_diff(diff, ".", name)
+        out().print(f"Ask it with --corpus {escape(str(folder))}", style="dim")
+    if failed:
+        raise typer.Exit(1)
 
 
 @recipe_app.command()
@@ -79,9 +90,14 @@ def update(
     """Bring recipes up to date with the documents of the corpus."""
     with open_with(corpus, None) as opened:
         opened.stats()
+        failed = 0
         for name in names or recipes.names(opened):
             with progress_bar(name, hidden=as_json) as progress:
-                _tell(name, recipes.update(opened, name, progress=progress), as_json)
+                report = recipes.update(opened, name, progress=progress)
+            _tell(name, report, as_json)
+            failed += len(report.failed)
+    if failed:
+        raise typer.Exit(1)
 
 
 @recipe_app.command()
@@ -160,18 +176,28 @@ def ask(
 def use(
     name: NameArgument, corpus: CorpusOption = DEFAULT_CORPUS, as_json: JsonOption = False
 ) -> None:
-    """Make a recipe the corpus's own; its vectors are taken over."""
+    """Make a recipe the corpus's own; its vectors are taken over.
+
+    Settings in the recipe's chunkwise.toml, such as the retriever, are not: they stay the corpus's.
+    """
     with open_with(corpus, None) as opened, progress_bar("cutting", hidden=as_json) as progress:
         report = recipes.adopt(opened, name, progress=progress)
     _tell(name, report, as_json)
+    if report.failed:
+        raise typer.Exit(1)
 
 
 @recipe_app.command()
-def rm(name: NameArgument, corpus: CorpusOption = DEFAULT_CORPUS) -> None:
+def rm(
+    name: NameArgument, corpus: CorpusOption = DEFAULT_CORPUS, as_json: JsonOption = False
+) -> None:
     """Remove a recipe and what was made by it; the documents stay in the corpus."""
     with open_with(corpus, None) as opened:
         recipes.remove(opened, name)
-    err().print(f"Removed the recipe {escape(name)}.")
+    if as_json:
+        print_json({"removed": name})
+    else:
+        out().print(f"Removed the recipe {escape(name)}.")
 
 
 _NUMBERS = ("size", "chunks", "mean tokens", "MB")

@@ -112,7 +112,7 @@ class Corpus:
                 "`chunkwise recipe update`."
             )
         # Build what is named before anything is stored, so that a wrong name leaves nothing behind.
-        self.parts.recipe(), self.parts.segmenter, self.parts.forms
+        self.parts.check()
         check_paths(self.folder, paths)
         if self._store is None:
             self._store = Store.open(self.folder, create=True)
@@ -149,7 +149,8 @@ class Corpus:
             ingest = self._ingest(lender)
             self._write_recipe(config.recipe_of(self.settings))
             report = ingest.recut(source, progress=progress)
-            self.store.drop_vectors(keep=self.parts.embedder.fingerprint)
+            if not report.failed:  # what is stored of these may have vectors of another embedder
+                self.store.drop_vectors(keep=self.parts.embedder.fingerprint)
             self._tidy()
         return report
 
@@ -436,7 +437,7 @@ class Corpus:
         if not Store.exists(self.folder):
             return None
         text = self.store.setting(ORIGIN_KEY)
-        return None if text is None else Path(os.path.normpath(self.folder / text))
+        return None if text is None else Path(os.path.normpath(self.folder.resolve() / text))
 
     @property
     def _root(self) -> Path:

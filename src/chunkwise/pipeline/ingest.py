@@ -127,6 +127,9 @@ class Ingest:
         """Make the vectors that documents lack, from their stored chunks; gives how many.
 
         Goes on where it was stopped. At its end vectors of other embedders are dropped.
+
+        Raises:
+            ChunkwiseError: Some documents could not be embedded; the others were.
         """
         if self.embedder is None:
             raise ChunkwiseError("There is no embedder to embed with.")
@@ -139,8 +142,14 @@ class Ingest:
                 for info in self.store.documents()
                 if info.name in lacking or info.recipe.get("embed") != wanted
             ]
-            again = (self._embedded_again(info) for info in stale)
-            self._store(((p.document.name, p) for p in again), len(stale), progress)
+            again = ((info.name, self._embeddable(info)) for info in stale)
+            self._store(again, len(stale), progress)
+            if self.report.failed:
+                name, reason = self.report.failed[0]
+                raise ChunkwiseError(
+                    f"{len(self.report.failed)} documents were not embedded, {name!r} among them: "
+                    f"{reason} The others are."
+                )
             self.store.drop_vectors(keep=self.embedder.fingerprint)
         self.report.seconds["total"] = time.perf_counter() - started
         return self.report.embedded
@@ -260,6 +269,14 @@ class Ingest:
         if mine is None or made_from != (info.source_hash, info.recipe.get("parse")):
             return set(stages)
         return {stage for stage in stages if mine.recipe.get(stage) != self.recipe[stage]}
+
+    def _embeddable(self, info: DocumentInfo) -> Embeddable | None:
+        """A stored document to be embedded anew; None: it cannot be, which is reported."""
+        try:
+            return self._embedded_again(info)
+        except (StoreError, RequestError) as error:  # one document must not stop the others
+            self.report.failed.append((info.name, str(error)))
+            return None
 
     def _embedded_again(self, info: DocumentInfo) -> Embeddable:
         return self._prepare(

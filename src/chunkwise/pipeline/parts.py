@@ -88,6 +88,16 @@ class Parts:
             options |= {"base_url": s.base_url, "api_key_env": self._key_env}
         return embedders.build(s.embedder, **options)
 
+    def borrow_embedder(self, other: Parts) -> None:
+        """Use the embedder of others where the settings name the same: it is loaded once."""
+        names = ("embedder", "base_url", "api_key_env")
+        if all(getattr(self.settings, n) == getattr(other.settings, n) for n in names):
+            self.__dict__["embedder"] = other.embedder
+
+    def check(self) -> None:
+        """Build what is named for cutting and embedding, so that a wrong name is said at once."""
+        self.recipe(), self.chunker, self.segmenter, self.forms
+
     @functools.cached_property
     def chunker(self) -> Chunker:
         """Cuts documents."""

@@ -22,12 +22,14 @@ import numpy as np
 from chunkwise import config
 from chunkwise.errors import ConfigError, StoreError
 from chunkwise.pipeline.corpus import ORIGIN_KEY, RECIPE_FOLDER, RECIPE_KEY, Corpus
+from chunkwise.pipeline.parts import Parts
 from chunkwise.pipeline.reports import IngestReport, Progress
 from chunkwise.registry import nearest
 from chunkwise.store import Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OF_THE_CORPUS = ("default", "corpus", "argument")  # not there when it is opened again
+_OF_A_KILLED_RUN = {config.FILE_NAME, "vectors", "writer.lock"}
 OWN = "."
 """What names the corpus itself where recipes are named."""
 
@@ -69,6 +71,7 @@ def derive(
     folder: Path,
     *,
     progress: Callable[[Progress], None] | None = None,
+    on_report: Callable[[IngestReport], None] | None = None,
     **settings: Any,
 ) -> Corpus:
     """A corpus in `folder` with the documents of `corpus`, cut and embedded by other settings.
@@ -79,6 +82,7 @@ def derive(
         corpus: The origin.
         folder: Where; made if it is not there.
         progress: Called after each document.
+        on_report: Told what was done, and which documents could not be cut.
         **settings: Those that are not as the origin's. Settings that do not say what is stored
             (`retriever`, `passages` ...) are written into the folder's `chunkwise.toml`.
 
@@ -87,25 +91,43 @@ def derive(
         StoreError: `corpus` does not exist, or is derived itself.
     """
     _check_origin(corpus, folder)
+    settings = {name: value for name, value in settings.items() if value is not None}
     stored = {name: value for name, value in settings.items() if name in config.RECIPE}
     others = {name: value for name, value in settings.items() if name not in config.RECIPE}
     wanted = {**config.recipe_of(corpus.settings), **stored}
-    config.load(recipe=wanted, arguments=others, environ={})  # refuses what is wrong
-    with Store.open(folder, create=True) as store:
-        origin = os.path.relpath(corpus.folder.resolve(), folder.resolve())
-        store.put_settings({ORIGIN_KEY: origin, RECIPE_KEY: json.dumps(wanted, sort_keys=True)})
+    given = config.load(recipe=wanted, arguments=others, environ={}).settings
+    parts = Parts(given)
+    parts.borrow_embedder(corpus.parts)
+    parts.check()  # a wrong name leaves nothing behind
+    _begin(corpus, folder, wanted, others)
+    with Corpus(folder, **wanted) as derived:
+        derived.parts.borrow_embedder(parts)
+        report = derived.recut(corpus.store, lender=corpus.store, progress=progress)
+    if on_report is not None:
+        on_report(report)
+    made = Corpus(folder, **wanted)
+    made.parts.borrow_embedder(parts)
+    return made
+
+
+def _begin(
+    corpus: Corpus, folder: Path, recipe: Mapping[str, Any], others: Mapping[str, Any]
+) -> None:
+    """An empty corpus that knows its recipe and where it comes from; made anew if it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
     if others:
         (folder / config.FILE_NAME).write_text(config.as_toml(others), encoding="utf-8")
-    with Corpus(folder, **wanted) as derived:
-        derived.recut(corpus.store, lender=corpus.store, progress=progress)
-    return Corpus(folder)
+    with Store.open(folder, create=True) as store:
+        origin = os.path.relpath(corpus.folder.resolve(), folder.resolve())
+        store.put_settings({ORIGIN_KEY: origin, RECIPE_KEY: json.dumps(recipe, sort_keys=True)})
 
 
 def update(
     corpus: Corpus, name: str, *, progress: Callable[[Progress], None] | None = None
 ) -> IngestReport:
     """Bring a recipe up to date with the documents of the corpus."""
-    with open_recipe(corpus, name) as derived:
+    folder = _known(corpus, name)
+    with Corpus(folder, **stored_recipe(folder)) as derived:
         return derived.recut(corpus.store, lender=corpus.store, progress=progress)
 
 
@@ -114,16 +136,20 @@ def adopt(
 ) -> IngestReport:
     """Cut and embed the corpus itself by a recipe, whose vectors are taken over.
 
-    A run that is stopped leaves documents of both recipes; the next one goes on.
+    A run that is stopped leaves documents of both recipes; the next one goes on. Settings that do
+    not say what is stored stay as they are in both.
 
     Raises:
         ConfigError: A file or variable sets what the recipe does otherwise.
     """
-    with open_recipe(corpus, name) as derived:
-        recipe = config.recipe_of(derived.settings)
-        _refuse_fixed(corpus, recipe)
-        with Corpus(corpus.folder, **recipe) as changed:
-            return changed.recut(lender=derived.store, progress=progress)
+    folder = _known(corpus, name)
+    recipe = stored_recipe(folder)
+    _refuse_fixed(corpus, recipe)
+    with (
+        Store.open(folder) as lender,
+        Corpus(corpus.folder, **recipe) as changed,
+    ):
+        return changed.recut(lender=lender, progress=progress)
 
 
 def names(corpus: Corpus) -> list[str]:
@@ -153,6 +179,18 @@ def open_recipe(corpus: Corpus, name: str, **settings: Any) -> Corpus:
     """
     if name == OWN:
         return Corpus(corpus.folder, **settings)
+    folder = _known(corpus, name)
+    return Corpus(folder, **{**stored_recipe(folder), **settings})
+
+
+def stored_recipe(folder: Path) -> dict[str, Any]:
+    """The recipe that the corpus in a folder remembers, whatever the environment says."""
+    with Store.open(folder) as store:
+        return dict(json.loads(store.setting(RECIPE_KEY) or "{}"))
+
+
+def _known(corpus: Corpus, name: str) -> Path:
+    """The folder of the recipe of a name."""
     folder = folder_of(corpus, name)
     if not Store.exists(folder):
         known = names(corpus)
@@ -161,15 +199,17 @@ def open_recipe(corpus: Corpus, name: str, **settings: Any) -> Corpus:
             f"There is no recipe {name!r}.{nearest(name, known)}{there} `chunkwise recipe add` "
             "makes one."
         )
-    return Corpus(folder, **settings)
+    return folder
 
 
 def remove(corpus: Corpus, name: str) -> None:
     """Remove a recipe with all that was made by it; documents stay in the corpus."""
-    with open_recipe(corpus, name) as derived, derived.store.writing(corpus.settings.lock_wait_s):
-        if derived.origin is None:
-            raise ConfigError("The corpus itself is no recipe beside it; remove its folder.")
-    shutil.rmtree(folder_of(corpus, name))
+    if name == OWN:
+        raise ConfigError("The corpus itself is no recipe beside it; remove its folder.")
+    folder = _known(corpus, name)
+    with Store.open(folder) as store, store.writing(corpus.settings.lock_wait_s):
+        pass  # nobody is writing it
+    shutil.rmtree(folder)
 
 
 def compare(first: Corpus, second: Corpus) -> RecipeDiff:
@@ -214,9 +254,9 @@ def _check_origin(corpus: Corpus, folder: Path) -> None:
             f"{corpus.folder} is derived from {corpus.origin}; derive from that one instead."
         )
     if not Store.exists(folder):
-        if folder.is_dir() and os.listdir(folder):
+        if folder.is_dir() and set(os.listdir(folder)) - _OF_A_KILLED_RUN:
             raise ConfigError(f"{folder} holds other things; name a folder that is not there.")
         return
     with Store.open(folder) as store:
-        if store.setting(ORIGIN_KEY) is None:
+        if store.setting(ORIGIN_KEY) is None and (store.setting(RECIPE_KEY) or store.documents()):
             raise ConfigError(f"{folder} is a corpus of its own; name a folder that is not there.")
