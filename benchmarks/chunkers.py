@@ -40,6 +40,7 @@ from chunkwise.evaluation.spans import SpanCase
 from chunkwise.pipeline.corpus import ORIGIN_KEY, Corpus
 from chunkwise.pipeline.ingest import Ingest
 from chunkwise.pipeline.parts import Parts
+from chunkwise.pipeline.recipes import derive
 from chunkwise.rag.chunking import chunkers
 from chunkwise.rag.parsing.base import parse
 from chunkwise.store import Store
@@ -52,6 +53,15 @@ MEASURES = (
 )
 HEADS = ("R@400", "R@800", "R@1600", "recall", "IoU", "IoU*", "omega")
 MODELS = {"embedder", "scorer", "model"}
+LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("vectors of texts", {"context_tokens": 0, "retriever": "dense"}),
+    ("and headings", {"retriever": "dense"}),
+    ("hybrid (the default)", {"retriever": "hybrid"}),
+    ("and keywords", {"enrich": "headings,keywords"}),
+    ("situated 0.2", {"situate": {"name": "situated", "gain": 0.2}}),
+    ("situated 0.4", {"situate": {"name": "situated", "gain": 0.4}}),
+    ("reranked by maxsim", {"reranker": "maxsim"}),
+)
 SLOW_CHARS = 60_000  # of a text that the speed of those that ask a model is measured on
 CALIBRATION_CHARS = 250_000
 
@@ -226,7 +236,7 @@ def measure(gold: Gold, arguments: argparse.Namespace) -> Iterator[dict[str, Any
                         "size": chunker.size,
                         "retriever": retriever,
                         **sizes(place),
-                        **{m: round(float(np.mean([r[m] for r in rows])), 4) for m in MEASURES},
+                        **means(rows),
                         "less": difference(rows, baselines[retriever], cases),
                         "seconds": round(time.perf_counter() - began, 1),
                         "eval_seconds": round(time.perf_counter() - asked, 1),
@@ -250,6 +260,33 @@ def difference(
 ) -> dict[str, list[float]]:
     less = compare_chunking(rows, baseline, cases)
     return {m: [round(v, 4) for v in less[m]] for m in ("recall_at_400", "recall_at_1600", "iou")}
+
+
+def ladder(gold: Gold, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The default recipe put together step by step, none of which changes a span, and what else
+    could be set; differences are to vectors of the plain texts."""
+    cases, baseline = named(gold.cases), []
+    with tempfile.TemporaryDirectory() as temporary, corpus_of(gold, Path(temporary)) as origin:
+        for number, (name, settings) in enumerate(LADDER):
+            folder = Path(temporary) / "ladder" / str(number)
+            with derive(origin, folder, **settings) as corpus:
+                began = time.perf_counter()
+                rows = list(evaluate_chunking(corpus, cases, k=5, budgets=BUDGETS))
+                asked = time.perf_counter() - began
+            baseline = baseline or rows
+            yield {
+                "chunker": name,
+                "size": origin.settings.size,
+                "retriever": str(settings.get("retriever", "hybrid")),
+                **sizes(folder),
+                **means(rows),
+                "less": difference(rows, baseline, cases),
+                "seconds": round(asked, 1),
+            }
+
+
+def means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {m: round(float(np.mean([row[m] for row in rows])), 4) for m in MEASURES}
 
 
 def speed(gold: Gold, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -311,7 +348,7 @@ def shown(row: dict[str, Any], tokens: float) -> str:
     cells = " ".join(f"{100 * row[m]:7.1f}" for m in MEASURES)
     value, low, high = (100 * v for v in row["less"]["recall_at_400"])
     less = f"{value:+5.1f} [{low:+.1f}, {high:+.1f}]"
-    is_off = abs(row["mean_tokens"] / tokens - 1) > 0.05
+    is_off = tokens > 0 and abs(row["mean_tokens"] / tokens - 1) > 0.05
     mean = f"{row['mean_tokens']:6.1f}{'!' if is_off else ' '}"
     return f"{head} {mean}{cells}  {less:22} {row['seconds']:6.0f} s"
 
@@ -329,6 +366,7 @@ def parsed_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--speed", action="store_true", help="measure speed, not quality")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ladder", action="store_true", help="measure the default's steps")
     arguments = parser.parse_args()
     left_out = {BASELINE} if arguments.sections else {BASELINE, "trained"}
     arguments.chunkers = [BASELINE, *(n for n in arguments.chunkers if n not in left_out)]
@@ -355,9 +393,9 @@ def main() -> None:
             continue
         heads = " ".join(f"{head:>7}" for head in HEADS)
         print(f"{'':24} {'':7} limit chunks tokens {heads}  R@400 less {BASELINE}'s")
-        for row in measure(gold, arguments):
+        for row in (ladder if arguments.ladder else measure)(gold, arguments):
             about["rows"].append(row)
-            print(shown(row, arguments.tokens), flush=True)
+            print(shown(row, 0 if arguments.ladder else arguments.tokens), flush=True)
     print(json.dumps(result))
 
 
