@@ -87,7 +87,7 @@ def xquad_zh(data: Path, limit: int) -> Gold:
                 (place,) = case.references
                 moved = Span(place.span.start + len(before), place.span.end + len(before))
                 cases.append(SpanCase(case.question, (Place(name, moved),)))
-            texts[name] = before + paragraph["context"]
+            texts[name] = before + paragraph["context"].rstrip()
     return Gold(texts, _spread(cases, limit), "XQuAD in Chinese")
 
 
