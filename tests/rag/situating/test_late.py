@@ -102,12 +102,37 @@ def minilm() -> Any:
     return EncoderEmbedder(dtype="float32", max_tokens=40)
 
 
+CODAS = ("ionel", "erwist", "ablyg", "umphry", "ottled", "ingest")
 TEXTS = ["A ferry.", "Two words, and é ü 東 🙂.", "\u200b", "a long text " * 40, "x" * 300]
 
 
 def test_the_span_of_a_whole_text_has_its_plain_vector() -> None:
     found = minilm().span_vectors(TEXTS, [[Span(0, len(text))] for text in TEXTS])
     np.testing.assert_allclose(np.concatenate(found), minilm().embed(TEXTS), atol=1e-5)
+
+
+def test_no_window_is_longer_than_the_encoder_takes() -> None:
+    words = [f"{a}{b}{c}" for a in ("quix", "zoph") for b in ("arbl", "ynth") for c in CODAS]
+    text = " ".join(words)
+    starts = [text.index(word) for word in words]
+    chunks = [
+        Chunk("", word, Span(at, at + len(word)), 1)
+        for at, word in zip(starts, words, strict=True)
+    ]
+    late = situators.build("late", embedder=minilm())
+    forms = late.forms(Document("words", text), chunks, words)
+    windows = [f"{form.around[0]}{form.text}{form.around[1]}" for form in forms]
+    lengths = [len(found) for found in minilm().token_spans(windows)]
+    assert max(lengths) <= 40
+    assert min(lengths) > 25
+
+
+def test_without_spaces_the_window_is_full() -> None:
+    text = "東京都京都府大阪府" * 30
+    chunk = Chunk("", text[100:110], Span(100, 110), 10)
+    late = situators.build("late", embedder=minilm())
+    (form,) = late.forms(Document("wide", text), [chunk], [chunk.text])
+    assert list(map(len, form.around)) == [15, 15]
 
 
 def test_spans_are_pooled_from_the_states_of_their_tokens() -> None:

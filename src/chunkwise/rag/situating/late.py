@@ -37,6 +37,7 @@ __all__ = ["LateSituator"]
 
 _MADE_BY = "late"
 _CHARS = 16  # most characters of context for each token of it
+_WORD_TOKENS = 16  # of a word that is left out whole
 _TOGETHER = 256  # chunks whose surroundings are tokenised at once: bounds memory
 
 
@@ -127,5 +128,15 @@ class LateSituator:
             room = max(window - len(own), 0)
             num_head = min(len(head), max(room // 2, room - len(tail)))
             num_tail = min(len(tail), room - num_head)
-            start = int(head[len(head) - num_head, 0]) if num_head else len(before)
-            yield before[start:], behind[: int(tail[num_tail - 1, 1])] if num_tail else ""
+            start = _border(before, [*head[len(head) - num_head :, 0].tolist(), len(before)])
+            end = _border(behind, [*tail[:num_tail, 1][::-1].tolist(), 0])
+            yield before[start:], behind[:end]
+
+
+def _border(text: str, edges: Sequence[int]) -> int:
+    """The first edge of a token that is one of a word: a part of a word by itself may have more
+    tokens than in it. If none is near, as where words are not parted by spaces, the first edge."""
+    for at in edges[:_WORD_TOKENS]:
+        if at in (0, len(text)) or text[at - 1].isspace() or text[at].isspace():
+            return at
+    return edges[0]
