@@ -128,15 +128,22 @@ class LateSituator:
             room = max(window - len(own), 0)
             num_head = min(len(head), max(room // 2, room - len(tail)))
             num_tail = min(len(tail), room - num_head)
-            start = _border(before, [*head[len(head) - num_head :, 0].tolist(), len(before)])
-            end = _border(behind, [*tail[:num_tail, 1][::-1].tolist(), 0])
-            yield before[start:], behind[:end]
+            starts = [*head[len(head) - num_head :, 0].tolist(), len(before)]
+            ends = [*tail[:num_tail, 1][::-1].tolist(), 0]
+            left = self._kept(before, [(at, slice(at, None)) for at in starts])
+            yield left, self._kept(behind, [(at, slice(at)) for at in ends])
 
+    def _kept(self, text: str, parts: Sequence[tuple[int, slice]]) -> str:
+        """What is read of the text beside a chunk: the first part whose edge is one of a word, as a
+        part of a word may have more tokens by itself than in it. If none is near, as in languages
+        without spaces, the first that, counted again, has no more tokens.
 
-def _border(text: str, edges: Sequence[int]) -> int:
-    """The first edge of a token that is one of a word: a part of a word by itself may have more
-    tokens than in it. If none is near, as where words are not parted by spaces, the first edge."""
-    for at in edges[:_WORD_TOKENS]:
-        if at in (0, len(text)) or text[at - 1].isspace() or text[at].isspace():
-            return at
-    return edges[0]
+        Args:
+            text: All of it.
+            parts: Edge and place of parts, each a token shorter than the one before, down to none.
+        """
+        for at, part in parts[:-1][:_WORD_TOKENS]:
+            if at in (0, len(text)) or text[at - 1].isspace() or text[at].isspace():
+                return text[part]
+        found = (text[part] for _, part in parts)
+        return next(t for t in found if len(self.embedder.token_spans([t])[0]) < len(parts))
