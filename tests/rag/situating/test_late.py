@@ -116,8 +116,7 @@ def test_no_window_is_longer_than_the_encoder_takes() -> None:
     text = " ".join(words)
     starts = [text.index(word) for word in words]
     chunks = [
-        Chunk("", word, Span(at, at + len(word)), 1)
-        for at, word in zip(starts, words, strict=True)
+        Chunk("", word, Span(at, at + len(word)), 1) for at, word in zip(starts, words, strict=True)
     ]
     late = situators.build("late", embedder=minilm())
     forms = late.forms(Document("words", text), chunks, words)
