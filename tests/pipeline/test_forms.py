@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from chunkwise.rag.parsing.base import parse
 from chunkwise.rag.situating import situators
 from chunkwise.store import Store
 from chunkwise.types import content_id
-from tests.fakes import ReadingEmbedder
+from tests.fakes import HashingEmbedder, ReadingEmbedder
 from tests.pipeline.folders import RECIPE, CountingEmbedder, age, make_ingest
+from tests.rag.chunking.sections import write_near_model
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "crew-handbook.md"
 
@@ -44,6 +46,37 @@ def test_keys_are_by_default_what_they_were_before_there_was_a_choice(
     keys = [form.key for form in made.forms.of(document, chunks)]
     assert content_id("\n".join(keys)) == expected
     assert made.recipe()["embed"] == f"hashing-1-d384 context={context_tokens}"
+
+
+@pytest.mark.parametrize(
+    ("long", "short"),
+    [
+        ({"enrich": [{"name": "headings"}]}, {}),
+        ({"enrich": ["headings", {"name": "keywords"}]}, {"enrich": "headings,keywords"}),
+        ({"situate": {"name": "none"}}, {}),
+        ({"chunker": {"name": "fixed"}}, {"chunker": "fixed"}),
+    ],
+)
+def test_a_name_without_options_is_the_same_recipe(
+    long: dict[str, Any], short: dict[str, Any]
+) -> None:
+    assert parts(**long).recipe() == parts(**short).recipe()
+
+
+def test_where_a_model_lies_is_not_in_the_recipe(tmp_path: Path) -> None:
+    def recipe(folder: Path, **options: Any) -> dict[str, str]:
+        trained = {"name": "trained", "model_folder": str(folder), **options}
+        settings = config.load(environ={}, arguments={"chunker": trained, "counter": "words"})
+        made = Parts(settings.settings)
+        made.__dict__["embedder"] = HashingEmbedder()
+        return made.recipe()
+
+    first = Path(write_near_model(tmp_path / "first"))
+    shutil.copytree(first, tmp_path / "second")
+    assert recipe(first) == recipe(tmp_path / "second")
+    assert recipe(first) != recipe(first, threshold=0.4)
+    other = Path(write_near_model(tmp_path / "other", threshold=0.5))
+    assert recipe(first) != recipe(other)
 
 
 def test_no_context_is_the_text_alone() -> None:
@@ -82,7 +115,7 @@ def test_settings_are_in_the_recipe_and_change_what_is_embedded(tmp_path: Path) 
         count = corpus.stats().vectors
         assert corpus.parts.recipe()["embed"].endswith("context=32")
     with chunkwise.open(tmp_path / "c", enrich=["headings", {"name": "keywords"}]) as corpus:
-        assert '["headings", {"name": "keywords"}]' in corpus.parts.recipe()["embed"]
+        assert '["headings", "keywords"]' in corpus.parts.recipe()["embed"]
         assert corpus.embed() == count
         assert corpus.embed() == 0
     with chunkwise.open(tmp_path / "c") as corpus:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError, TrainingDataError
 from chunkwise.rag.chunking.sections import read_model
+from chunkwise.rag.chunking.trained import TrainedChunker
+from chunkwise.rag.counting import named_counter
+from chunkwise.rag.parsing import parse
 from chunkwise.rag.sentences import segmenters
 from chunkwise.training.base import recipes
 from chunkwise.training.boundaries import BoundariesRecipe, BoundariesTask
 from chunkwise.training.loop import Loop
 from chunkwise.training.run import Asked, run
-from chunkwise.training.sections.documents import read_corpus
+from chunkwise.training.sections.documents import _sections, read_corpus
 from chunkwise.training.sections.scores import auc, best_threshold, pooled_pk
+from tests.fakes import HashingEmbedder, SimpleSegmenter
+from tests.rag.chunking.sections import near_model
 from tests.training.toys import write_rows
 
 CPU = torch.device("cpu")
@@ -80,6 +88,44 @@ def test_known_collections_say_their_licences(tmp_path: Path) -> None:
     write_rows(tmp_path / "text" / "rust_book_md.jsonl.gz", rows)
     (source,) = read_corpus(tmp_path, "paragraph", segmenters.build("rules"), 10).sources
     assert (source.licence, source.is_confirmed, source.items) == ("MIT or Apache-2.0", True, 10)
+
+
+def test_the_chunker_embeds_as_much_of_a_paragraph_as_is_learnt_from() -> None:
+    document = parse(("\n\n".join(f"{'Long ' * 500}{i}." for i in range(3))).encode(), name="a.md")
+    learnt = _sections(document, "paragraph", SimpleSegmenter())
+    assert learnt is not None
+    seen: list[str] = []
+
+    class Noting(HashingEmbedder):
+        def embed(
+            self, texts: Sequence[str], kind: Literal["query", "passage"] = "passage"
+        ) -> NDArray[np.float32]:
+            seen.extend(texts)
+            return super().embed(texts, kind)
+
+    chunker = TrainedChunker(
+        counter=named_counter("words"),
+        segmenter=SimpleSegmenter(),
+        embedder=Noting(),
+        model_folder=near_model(),
+        size=1000,
+    )
+    chunker.split(document)
+    assert seen == list(learnt.texts)
+
+
+def test_the_card_says_what_was_learnt_from(data: Path, tmp_path: Path) -> None:
+    own = " ".join(prepared(data, tmp_path).describe()["limits"])
+    assert "headings of 16 documents" in own
+    assert "technical" not in own
+    rows = [
+        {"path": str(i), "markdown": f"# A\n\nOne {i}.\n\nTwo.\n\n# B\n\nThree.\n\nFour."}
+        for i in range(12)
+    ]
+    write_rows(tmp_path / "text" / "rust_book_md.jsonl.gz", rows)
+    assert "technical documents in English" in " ".join(
+        prepared(tmp_path, tmp_path / "work").describe()["limits"]
+    )
 
 
 def test_thirty_steps_lower_the_loss_and_beat_chance(data: Path, tmp_path: Path) -> None:

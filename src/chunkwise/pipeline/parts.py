@@ -438,9 +438,8 @@ class Parts:
     def recipe(self) -> dict[str, str]:
         """One fingerprint a stage: what a stored document depends on."""
         s = self.settings
-        chunker = s.chunker if isinstance(s.chunker, str) else dict(s.chunker)
         fields = chunkers.options(spec_name(s.chunker))
-        cut: dict[str, Any] = {"chunker": chunker, "size": s.size, "overlap": s.overlap}
+        cut: dict[str, Any] = {"chunker": _stated(s.chunker), "size": s.size, "overlap": s.overlap}
         cut["counter"] = self.counter.fingerprint
         if "segmenter" in fields:
             cut["segmenter"] = self.segmenter.fingerprint
@@ -448,8 +447,10 @@ class Parts:
             cut["embedder"] = self.embedder.fingerprint
         if "boundaries" in fields:
             cut["boundaries"] = self.boundaries.fingerprint
-        if "model_folder" in fields:
-            cut["sections"] = cast("Any", self.chunker).fingerprint
+        if ("model_folder" in fields or "candidates" in fields) and (
+            trained := cast("Any", self.chunker).fingerprint
+        ):
+            cut["sections"] = trained
         if "scorer" in fields or "model" in fields:
             cut["model"] = self.foreseer.fingerprint
         return {
@@ -462,15 +463,27 @@ class Parts:
         """What `enrich` and `situate` say, where it is not what they say by default."""
         s, said = self.settings, ""
         specs = config.specs_of(s.enrich, "enrich")
-        if specs != ["headings"]:
-            said += f" enrich={json.dumps(specs, sort_keys=True)}"
+        stated, situate = [_stated(spec) for spec in specs], _stated(s.situate)
+        if stated != ["headings"]:
+            said += f" enrich={json.dumps(stated, sort_keys=True)}"
         if any("segmenter" in enrichers.options(spec_name(spec)) for spec in specs):
             said += f" segmenter={self.segmenter.fingerprint}"
         if any(_is_written(spec) for spec in specs):
             said += f" model={self.model.fingerprint}"
-        if s.situate != "none":
-            said += f" situate={json.dumps(s.situate, sort_keys=True)}"
+        if situate != "none":
+            said += f" situate={json.dumps(situate, sort_keys=True)}"
         return said
+
+
+def _stated(spec: Spec) -> Spec:
+    """A spec as recipes state it: the name where there are no options; a model by its fingerprint,
+    not by where it lies."""
+    if isinstance(spec, str):
+        return spec
+    options = {option: value for option, value in spec.items() if option != "model_folder"}
+    if "candidates" in options:
+        options["candidates"] = [_stated(candidate) for candidate in options["candidates"]]
+    return options if options.keys() != {"name"} else spec_name(spec)
 
 
 def _is_written(spec: Spec) -> bool:

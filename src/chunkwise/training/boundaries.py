@@ -47,11 +47,7 @@ except ImportError as exc:
 __all__ = ["BoundariesRecipe"]
 
 _VERSION = 1  # raised when the same options and data would give other weights
-_LIMITS = (
-    "Learnt from headings of technical documents in English; other kinds of documents were not "
-    "seen.",
-    "Looks at two neighbours only, not at what else the document holds.",
-)  # what the model cannot do
+_LIMIT = "Looks at two neighbours only, not at what else the document holds."
 
 
 @dataclass(frozen=True)
@@ -225,7 +221,7 @@ class BoundariesTask:
         parts: tuple[Part, ...] = ("train", "valid", "test")
         return {
             "what": f"Sections: whether a topic ends between two {self._unit}s",
-            "limits": list(_LIMITS),
+            "limits": [self._limit(), _LIMIT],
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "embedder": self._embedder,
             "held_out": {
@@ -236,6 +232,16 @@ class BoundariesTask:
                 "pairs": {part: sum(len(e) for e in self._gold(part)) for part in parts},
             },
         }
+
+    def _limit(self) -> str:
+        """What was learnt from, so what was not."""
+        known = all(source.is_confirmed for source in self.sources)
+        what = "technical documents in English" if known else "documents in the user's folder"
+        ends = "headings" if self._unit == "paragraph" else "paragraphs"
+        return (
+            f"Learnt from {ends} of {len(self.corpus.of('train'))} {what}; other kinds of "
+            "documents were not seen."
+        )
 
     def _features_of(self, document: int) -> NDArray[np.float32]:
         return pair_features(self._vectors[document], self.corpus.documents[document].layout)

@@ -165,6 +165,15 @@ def test_ten_megabytes_in_one_line_of_code_take_linear_time() -> None:
     assert found[-1].headings == ("def f():",)
 
 
+def test_time_grows_with_the_number_of_headings_only() -> None:
+    text = "# A heading\n\nSome words of it.\n\n" * 10_000 + "```\ncode\n```\n"
+    document = parse(text.encode(), name="a.md")
+    chunker = chunkers.build("code", size=20, counter=WORDS)
+    start = time.process_time()
+    assert len(chunker.split(document)) == 10_000
+    assert time.process_time() - start < 4
+
+
 def test_chinese_identifiers_and_comments_keep_exact_spans() -> None:
     text = "# 计算面积的函数\ndef 面积(宽, 高):\n    return 宽 * 高\n\n\n"
     text += "class 形状:\n    def 名(self):\n        return '形'\n"

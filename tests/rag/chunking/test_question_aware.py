@@ -11,7 +11,8 @@ from chunkwise.rag._cohesion import chunk_score
 from chunkwise.rag.chunking import chunkers
 from chunkwise.rag.counting import named_counter
 from chunkwise.types import Document
-from tests.fakes import HashingEmbedder, SimpleSegmenter, UndecidedModel, WordScorer
+from tests.fakes import HashingEmbedder, SimpleSegmenter, UndecidedModel, WordBoundaries, WordScorer
+from tests.rag.chunking.sections import near_model
 
 PARTS: dict[str, Any] = {
     "counter": named_counter("words"),
@@ -49,6 +50,31 @@ def test_longer_chunks_do_not_compete() -> None:
     given = {"name": "question_aware", "candidates": candidates, "tolerance": 0.2}
     assert cut(given) == cut(candidates[0])
     assert len(cut("recursive")) < 0.8 * len(cut(candidates[0]))
+
+
+def test_candidates_with_models_of_their_own_compete() -> None:
+    trained = {"name": "trained", "model_folder": near_model()}
+    for candidate in ("learned_sentence", trained):
+        given = {"name": "question_aware", "candidates": [candidate]}
+        parts = {**PARTS, "segmenter": WordBoundaries()}
+        built = chunkers.build(given, size=20, **parts)
+        offered = {**parts, "boundaries": parts["segmenter"]}
+        alone = chunkers.build(candidate, size=20, **offered)
+        assert built.split(Document("d", TEXT)) == alone.split(Document("d", TEXT))
+    assert built.fingerprint == alone.fingerprint  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "message"),
+    [
+        ("learned_sentence", "`candidates` holds 'learned_sentence'.* set segmenter="),
+        ("trained", "`candidates` holds 'trained' without a model: give .*model_folder"),
+        ({"name": "trained", "threshold": 0.4}, "`candidates` holds 'trained' without a model"),
+    ],
+)
+def test_candidates_that_want_what_is_not_there_are_refused(candidate: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        cut({"name": "question_aware", "candidates": ["recursive", candidate]})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from chunkwise.rag.chunking import chunkers, cut
 from chunkwise.rag.counting import named_counter
 from chunkwise.rag.parsing import parse
@@ -92,3 +94,11 @@ def test_without_tables_it_is_structural() -> None:
     document = parse(f"# A\n\n{PROSE}\n\n- x\n- y\n\n# B\n\n{PROSE * 4}\n".encode(), name="a.md")
     spans = chunkers.build("structural", size=15, overlap=3, counter=WORDS).split(document)
     assert chunkers.build("table", size=15, overlap=3, counter=WORDS).split(document) == spans
+
+
+def test_time_grows_with_the_number_of_tables_only() -> None:
+    document = captioned(*["table", "paragraph"] * 5000)
+    start = time.process_time()
+    found = split(document, size=12, small=0.0)
+    assert time.process_time() - start < 5
+    assert len(found) == 15_000

@@ -160,6 +160,15 @@ def test_the_sentence_that_the_model_goes_on_with_is_found(mode: str) -> None:
     assert best.scores["span"] > best.score  # the second hit pays for its rank
 
 
+@pytest.mark.parametrize("mode", ["beam", "pmi"])
+def test_sentences_that_begin_alike_are_told_apart(mode: str) -> None:
+    text = "The harbour gate opens at nine. The harbour gate closes at ten. The harbour gate."
+    model = Pointing(answer=" The harbour gate closes at ten.")
+    found = search(model, [make_hit(text)], mode=mode)
+    assert found[0].chunk.text == "The harbour gate closes at ten."
+    assert len(found) == 3
+
+
 def test_evidence_goes_on_to_the_likeliest_end_within_reach() -> None:
     model = Pointing(answer=" The gate opens at nine. It closes at ten.")
     hits = [make_hit(FACTS)]
@@ -229,6 +238,18 @@ def test_a_chunk_that_is_too_long_is_read_in_parts() -> None:
     model.context = 20
     with pytest.raises(RequestError, match=r"doc\.txt, characters 0 to 23: .*`size`"):
         retriever.search(Query("What is it?"), 1)
+
+
+def test_a_hit_with_a_sentence_that_is_too_long_stays_whole() -> None:
+    model = Pointing(answer=" Dogs wait outside.")
+    long = dataclasses.replace(make_hit(f"Short. {'x' * 5000}.", document="long"), content=7)
+    model.context = 1000
+    for given in ([make_hit(FACTS), long], [long, make_hit(FACTS)]):
+        found = search(model, given)
+        (whole,) = (hit for hit in found if hit.document == "long")
+        assert (whole.chunk, whole.content) == (long.chunk, 7)
+        assert "span" not in whole.scores
+        assert "Dogs wait outside." in [hit.chunk.text for hit in found]
 
 
 def test_languages_without_spaces() -> None:

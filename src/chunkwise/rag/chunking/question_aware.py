@@ -13,7 +13,7 @@ Helps or hurts: not measured yet.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,15 @@ from chunkwise.rag.chunking.base import Chunker, chunkers
 from chunkwise.rag.chunking.pieces import check_sizes
 from chunkwise.registry import Spec, spec_name
 from chunkwise.scores import ScoringModel, TextScorer
-from chunkwise.types import Document, Embedder, Query, Segmenter, Span, TokenCounter
+from chunkwise.types import (
+    BoundaryScorer,
+    Document,
+    Embedder,
+    Query,
+    Segmenter,
+    Span,
+    TokenCounter,
+)
 
 __all__ = ["QuestionAwareChunker"]
 
@@ -37,7 +45,7 @@ class QuestionAwareChunker:
 
     Attributes:
         counter: Counts the tokens.
-        segmenter: Finds the sentences.
+        segmenter: Finds the sentences, and says how surely they end for candidates that ask.
         embedder: Embeds chunks, and what candidates embed.
         scorer: Foresees texts, for candidates that ask.
         model: Foresees chunks.
@@ -46,6 +54,7 @@ class QuestionAwareChunker:
         candidates: Chunkers that compete; the first one says how long chunks are about.
         weight: Of clean cuts beside distinct chunks, in [0, 1].
         tolerance: How far a candidate's mean length may be from the first one's, as a share.
+        fingerprint: Of models that candidates have of their own; empty: none has.
     """
 
     counter: TokenCounter
@@ -58,6 +67,7 @@ class QuestionAwareChunker:
     candidates: Sequence[Spec] = ("recursive", "structural", "sentence", "perplexity")
     weight: float = 0.3
     tolerance: float = 0.2
+    fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
         check_sizes(self.size, self.overlap)
@@ -68,18 +78,42 @@ class QuestionAwareChunker:
         for name in ("weight", "tolerance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"`{name}` must be in [0, 1], got {getattr(self, name)!r}.")
-
-        for chunker in self._built():
+        self._check_parts()
+        built = self._built()
+        for chunker in built:
             if chunker.size > self.size or chunker.overlap > self.overlap:
                 raise ConfigError(
                     f"`candidates` must keep `size` {self.size} and `overlap` {self.overlap}, got "
                     f"{chunker.size} and {chunker.overlap}."
+                )
+        models = [getattr(chunker, "fingerprint", "") for chunker in built]
+        object.__setattr__(self, "fingerprint", " ".join(filter(None, models)))
+
+    def _check_parts(self) -> None:
+        """Refuse candidates that want what is not there."""
+        for candidate in self.candidates:
+            name = spec_name(candidate)
+            fields = chunkers.options(name)
+            if "boundaries" in fields and not isinstance(self.segmenter, BoundaryScorer):
+                raise ConfigError(
+                    f"`candidates` holds {name!r}, for which the segmenter must say how sure it "
+                    'is: set segmenter={name = "learned", folder = ...}, or leave the candidate '
+                    "out."
+                )
+            if "model_folder" in fields and (
+                isinstance(candidate, str) or "model_folder" not in candidate
+            ):
+                raise ConfigError(
+                    f"`candidates` holds {name!r} without a model: give "
+                    f'{{name = "{name}", model_folder = ...}}; `chunkwise train boundaries` makes '
+                    "one."
                 )
 
     def _built(self) -> list[Chunker]:
         parts: dict[str, Any] = {
             "counter": self.counter,
             "segmenter": self.segmenter,
+            "boundaries": self.segmenter,
             "embedder": self.embedder,
             "scorer": self.scorer,
             "model": self.model,

@@ -41,6 +41,7 @@ _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 _NAMES = ("enter", "enter_bias", "leave", "leave_bias")
 _REMEDY = "`chunkwise train boundaries` makes one."
 _ROWS = 4096  # gaps that are scored together
+_EMBEDDED = 800  # characters
 _SHORT = 80  # characters
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 _NUMBER = re.compile(r"[(\[]?(?:\d+(?:\.\d+)*|[ivxlcIVXLC]+|[a-zA-Z])[.)\]](?=\s)|§")
@@ -128,6 +129,11 @@ def paragraphs(document: Document) -> list[Span]:
             spans.append(Span(at, end))
         at = gap.end() if gap else end
     return spans
+
+
+def embedded(text: str) -> str:
+    """What of a unit is embedded, in training and after: its first characters."""
+    return text.strip()[:_EMBEDDED]
 
 
 def read_model(folder: Path) -> SectionModel:

@@ -38,7 +38,8 @@ def places_of(document: Document) -> Iterator[Place]:
 
 def sections(places: Sequence[Place], region: Span) -> Iterator[Span]:
     """The region's parts between the places where a section begins."""
-    inside = (p.at for p in places if p.strength == SECTION and region.start < p.at < region.end)
+    near = _within(places, region)
+    inside = (p.at for p in near if p.strength == SECTION and p.at < region.end)
     for start, end in itertools.pairwise([region.start, *inside, region.end]):
         yield Span(start, end)
 
@@ -51,11 +52,12 @@ def packed(
     Args:
         ruler: Measures the text.
         places: Where it may be cut, in order.
-        parts: What to cut, each by itself.
+        parts: What to cut, each by itself, in order.
         room: Most tokens of a chunk.
         fill: Share of `room` below which a chunk ends only if no place lies further on.
     """
-    choose = strongest([p for p in places if p.strength != NEVER], breaks_of(ruler.text))
+    near = _within(places, Span(parts[0].start, parts[-1].end)) if parts else ()
+    choose = strongest([p for p in near if p.strength != NEVER], breaks_of(ruler.text))
     return [span for part in parts for span in pack(ruler, part, room, choose=choose, fill=fill)]
 
 
@@ -73,6 +75,12 @@ def strongest(places: Sequence[Place], otherwise: Choose) -> Choose:
         return max(near, key=lambda place: (place.strength, place.at)).at
 
     return choose
+
+
+def _within(places: Sequence[Place], region: Span) -> Sequence[Place]:
+    """Those of the places, which are in order, behind the region's start, up to its end."""
+    first = bisect.bisect_right(places, region.start, key=lambda place: place.at)
+    return places[first : bisect.bisect_right(places, region.end, key=lambda place: place.at)]
 
 
 def _strength(text: str, before: Block, block: Block, pages: set[int]) -> int:

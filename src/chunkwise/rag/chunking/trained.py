@@ -34,6 +34,7 @@ from chunkwise.rag.chunking.pieces import (
 )
 from chunkwise.rag.chunking.sections import (
     SectionModel,
+    embedded,
     layout_features,
     paragraphs,
     read_model,
@@ -126,7 +127,7 @@ class TrainedChunker:
     ) -> list[float]:
         """What a cut is worth in each gap between pieces."""
         text = document.text
-        vectors = self.embedder.embed([text[a:b] for a, b in pieces])
+        vectors = self.embedder.embed([embedded(text[a:b]) for a, b in pieces])
         odds = self._model.odds(vectors, layout_features(text, pieces))
         needed = float(np.log(self.threshold) - np.log1p(-self.threshold))
         bounded = np.clip(odds - needed, -_LARGEST, _LARGEST).tolist()

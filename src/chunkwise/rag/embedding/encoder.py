@@ -150,11 +150,21 @@ class EncoderEmbedder:
         Raises:
             ConfigError: The encoder does not pool the mean of tokens.
         """
+        assert len(texts) == len(spans), f"{len(texts)} texts, spans of {len(spans)}"
         if self.pooling != "mean":
             raise ConfigError(
                 f"Vectors of parts of a text need `pooling` 'mean'; this encoder has "
                 f"{self.pooling!r}."
             )
+        found: list[NDArray[np.float32]] = []
+        for first in range(0, len(texts), _TEXTS):
+            some = slice(first, first + _TEXTS)
+            found += self._span_vectors(texts[some], spans[some], kind)
+        return found
+
+    def _span_vectors(
+        self, texts: Sequence[str], spans: Sequence[Sequence[Span]], kind: Kind
+    ) -> list[NDArray[np.float32]]:
         starts = [found[:, 0] for found in self.token_spans(texts, kind)]
         bounds = [
             np.searchsorted(at, np.array(some, dtype=np.int64).reshape(-1, 2))

@@ -5,6 +5,7 @@ A sentence is its tokens. Sentences with equal tokens are one, and the first of 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -109,7 +110,8 @@ def compare_prompts(
     model: ContinuationModel, passages: Sequence[Passage], num_tokens: int
 ) -> list[list[Pointed]]:
     """Sentences of each passage by how much likelier the question makes their first tokens, in the
-    mean; best first, equals by position."""
+    mean: `num_tokens`, or as many more as tell them from all others; best first, equals by
+    position."""
     heads = [_heads(p.sentences, num_tokens) for p in passages]
     asked = [
         Continuation(prompt, head)
@@ -124,8 +126,19 @@ def compare_prompts(
 
 
 def _heads(sentences: Sequence[Tokens], num_tokens: int) -> dict[Tokens, int]:
-    """First tokens of the distinct sentences, with the first one that begins so."""
+    """First tokens of the distinct sentences, at least so many, by which none is like another, with
+    the first one that begins so."""
+    shared = dict.fromkeys(sentences, 0)
+    for one, other in itertools.pairwise(sorted(shared)):
+        same = _num_equal(one, other)
+        shared[one], shared[other] = max(shared[one], same), same
     heads: dict[Tokens, int] = {}
     for i, sentence in enumerate(sentences):
-        heads.setdefault(sentence[:num_tokens], i)
+        heads.setdefault(sentence[: max(num_tokens, shared[sentence] + 1)], i)
     return heads
+
+
+def _num_equal(one: Tokens, other: Tokens) -> int:
+    """How many first tokens are equal."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -27,7 +27,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -36,7 +36,7 @@ import numpy as np
 from chunkwise.errors import ConfigError, RequestError
 from chunkwise.rag.retrieval.base import Retriever
 from chunkwise.rag.retrieval.narrowing import merged, narrowed
-from chunkwise.rag.retrieval.pointing import Passage, Pointed, beam_search, compare_prompts
+from chunkwise.rag.retrieval.pointing import Passage, beam_search, compare_prompts
 from chunkwise.scores import Continuation, ContinuationModel, TokenScores
 from chunkwise.types import Hit, Prompt, Query, Segment, Segmenter, Span, TokenCounter
 
@@ -62,6 +62,7 @@ class _Part:
         spans: Its sentences, in characters of the document.
         tails: Tokens of each sentence with what stands between it and the one before.
         passage: What the model is asked.
+        fits: Whether the model's context holds it twice; if not, it is one sentence.
     """
 
     hit: Hit
@@ -69,6 +70,7 @@ class _Part:
     spans: tuple[Span, ...]
     tails: tuple[tuple[int, ...], ...]
     passage: Passage
+    fits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +141,29 @@ class SpanGroundingRetriever:
     def search(self, query: Query, k: int) -> list[Hit]:
         """At most `k` hits, best first, one a content; the filter is applied before ranking.
 
+        A hit with a sentence that does not fit the model's context with the question stays whole,
+        without a score of its own: it counts as the mean of what is found.
+
         Raises:
-            RequestError: The question and one sentence do not fit the model's context.
+            RequestError: All hits have such a sentence.
         """
         if k < 1:
             return []
         hits = self.base.search(query, self.hits)
-        parts = [
-            part for rank, hit in enumerate(hits, 1) for part in self._parts(query.text, hit, rank)
-        ]
-        return merged(self._narrowed(self._found(parts)), self.counter)[:k]
+        parts = [list(self._parts(query.text, hit, rank)) for rank, hit in enumerate(hits, 1)]
+        too_long = [part for each in parts for part in each if not part.fits]
+        unread = {part.rank for part in too_long}
+        if hits and len(unread) == len(hits):
+            raise _refusal(too_long[0])
+        found = self._found([part for each in parts for part in each if part.rank not in unread])
+        whole = self._whole({rank: hits[rank - 1] for rank in unread}, found)
+        return merged([*self._narrowed(found), *whole], self.counter)[:k]
+
+    def _whole(self, hits: Mapping[int, Hit], found: Sequence[_Found]) -> Iterator[Hit]:
+        """Hits by rank that were not read, scored beside what was found in others."""
+        mean = sum(one.pointed for one in found) / max(1, len(found))
+        for rank, hit in hits.items():
+            yield dataclasses.replace(hit, score=self._score(mean, rank))
 
     def _found(self, parts: Sequence[_Part]) -> list[_Found]:
         """The sentences that the model points at, best first, equals by position."""
@@ -158,14 +173,14 @@ class SpanGroundingRetriever:
         else:
             pointed = compare_prompts(self.model, passages, _HEAD_TOKENS)
         found = [
-            _Found(part, one.sentence, one.score, self._score(one, part.rank))
+            _Found(part, one.sentence, one.score, self._score(one.score, part.rank))
             for part, each in zip(parts, pointed, strict=True)
             for one in each
         ]
         return sorted(found, key=lambda one: -one.score)[: self.spans]
 
-    def _score(self, pointed: Pointed, rank: int) -> float:
-        return pointed.score - self.hit_weight * math.log(rank)
+    def _score(self, pointed: float, rank: int) -> float:
+        return pointed - self.hit_weight * math.log(rank)
 
     def _parts(self, question: str, hit: Hit, rank: int) -> Iterator[_Part]:
         """The hit whole, or in parts that fit the model's context twice."""
@@ -178,15 +193,8 @@ class SpanGroundingRetriever:
         self, question: str, hit: Hit, rank: int, spans: Sequence[Span]
     ) -> Iterator[_Part]:
         part = self._part(question, hit, rank, spans)
-        size = sum(map(len, part.tails)) + len(part.passage.sentences[0])
-        if size <= self.model.room(part.passage.prompt):
+        if part.fits or len(spans) == 1:
             yield part
-        elif len(spans) == 1:
-            raise RequestError(
-                f"{hit.document}, characters {spans[0].start} to {spans[0].end}: this sentence and "
-                "the question are too long for the language model's context. Ask shorter, cut "
-                "smaller chunks (`size`), or set `model` to one with a longer context."
-            )
         else:
             middle = len(spans) // 2
             yield from self._fitting(question, hit, rank, spans[:middle])
@@ -204,7 +212,10 @@ class SpanGroundingRetriever:
             _prompt(part, "") if self.against == "passage" else "",
             tuple(self.model.encode(_LEAD + sentence) for sentence in sentences),
         )
-        return _Part(part, rank, tuple(spans), tuple(map(self.model.encode, between)), passage)
+        tails = tuple(map(self.model.encode, between))
+        size = sum(map(len, tails)) + len(passage.sentences[0])
+        fits = size <= self.model.room(passage.prompt)
+        return _Part(part, rank, tuple(spans), tails, passage, fits)
 
     def _narrowed(self, found: Sequence[_Found]) -> Iterator[Hit]:
         """A hit for each sentence that was pointed at, up to the most likely end."""
@@ -227,6 +238,15 @@ def _likeliest_end(run: Sequence[Sequence[int]], scores: TokenScores) -> int:
     """At the end of which sentence of a run the model would end, the first one of equals."""
     edges = np.cumsum([len(tokens) for tokens in run])
     return int(np.argmax(scores.ends[edges - 1]))
+
+
+def _refusal(part: _Part) -> RequestError:
+    span = part.hit.chunk.span
+    return RequestError(
+        f"{part.hit.document}, characters {span.start} to {span.end}: this sentence and the "
+        "question are too long for the language model's context. Ask shorter, cut smaller chunks "
+        "(`size`), or set `model` to one with a longer context."
+    )
 
 
 def _prompt(hit: Hit, question: str) -> Prompt:

@@ -37,6 +37,7 @@ __all__ = ["LateSituator"]
 
 _MADE_BY = "late"
 _CHARS = 16  # most characters of context for each token of it
+_WORD_TOKENS = 16  # of a word that is left out whole
 _TOGETHER = 256  # chunks whose surroundings are tokenised at once: bounds memory
 
 
@@ -127,5 +128,22 @@ class LateSituator:
             room = max(window - len(own), 0)
             num_head = min(len(head), max(room // 2, room - len(tail)))
             num_tail = min(len(tail), room - num_head)
-            start = int(head[len(head) - num_head, 0]) if num_head else len(before)
-            yield before[start:], behind[: int(tail[num_tail - 1, 1])] if num_tail else ""
+            starts = [*head[len(head) - num_head :, 0].tolist(), len(before)]
+            ends = [*tail[:num_tail, 1][::-1].tolist(), 0]
+            left = self._kept(before, [(at, slice(at, None)) for at in starts])
+            yield left, self._kept(behind, [(at, slice(at)) for at in ends])
+
+    def _kept(self, text: str, parts: Sequence[tuple[int, slice]]) -> str:
+        """What is read of the text beside a chunk: the first part whose edge is one of a word, as a
+        part of a word may have more tokens by itself than in it. If none is near, as in languages
+        without spaces, the first that, counted again, has no more tokens.
+
+        Args:
+            text: All of it.
+            parts: Edge and place of parts, each a token shorter than the one before, down to none.
+        """
+        for at, part in parts[:-1][:_WORD_TOKENS]:
+            if at in (0, len(text)) or text[at - 1].isspace() or text[at].isspace():
+                return text[part]
+        found = (text[part] for _, part in parts)
+        return next(t for t in found if len(self.embedder.token_spans([t])[0]) < len(parts))

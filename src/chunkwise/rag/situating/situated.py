@@ -118,7 +118,9 @@ class SituatedSituator:
         around = vectors[places]
         weights = np.where(places < 0, 0.0, self._weights())
         if self.attention:
-            weights = weights * np.exp(self.attention * np.einsum("nd,nad->na", own, around))
+            drawn = self.attention * np.einsum("nd,nad->na", own, around, dtype=np.float64)
+            drawn[weights == 0] = -np.inf
+            weights = weights * np.exp(drawn - drawn.max(1, keepdims=True))
         weights /= weights.sum(1, keepdims=True)
         context = np.einsum("na,nad->nd", weights, around)
         summed = own + self.gain * context

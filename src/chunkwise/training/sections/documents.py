@@ -12,22 +12,20 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.errors import DocumentError, TrainingDataError
 from chunkwise.evaluation.rows import read_lines
-from chunkwise.rag.chunking.sections import Unit, layout_features, paragraphs
+from chunkwise.rag.chunking.sections import Unit, embedded, layout_features, paragraphs
 from chunkwise.rag.parsing import parse
 from chunkwise.rag.parsing.files import Skipped, walk
 from chunkwise.training.base import Source
 from chunkwise.types import Document, Segmenter, Span
 
 Part = Literal["train", "valid", "test"]
-MOST_CHARS: Final = 800
-"""What of a unit is embedded: its first characters."""
 
 _log = logging.getLogger(__name__)
 _FEWEST = 5  # documents
@@ -158,7 +156,7 @@ def _sections(document: Document, unit: Unit, segmenter: Segmenter) -> Sections 
         units, ends = _sentences(document.text, units, segmenter)
     if len(units) < 2:
         return None
-    texts = [document.text[a:b].strip()[:MOST_CHARS] for a, b in units]
+    texts = [embedded(document.text[a:b]) for a, b in units]
     return Sections("train", texts, np.array(ends[:-1]), layout_features(document.text, units))
 
 
