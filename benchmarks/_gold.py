@@ -83,11 +83,12 @@ def xquad_zh(data: Path, limit: int) -> Gold:
         for paragraph in record["paragraphs"]:
             name = f"{record['title']}.txt"
             before = f"{texts[name]}\n\n" if name in texts else ""
-            for case in _answered(name, paragraph["context"], paragraph["qas"]):
+            text = paragraph["context"].strip("\ufeff \n")
+            for case in _answered(name, text, paragraph["qas"], anywhere=True):
                 (place,) = case.references
                 moved = Span(place.span.start + len(before), place.span.end + len(before))
                 cases.append(SpanCase(case.question, (Place(name, moved),)))
-            texts[name] = before + paragraph["context"].rstrip()
+            texts[name] = before + text
     return Gold(texts, _spread(cases, limit), "XQuAD in Chinese")
 
 
