@@ -12,7 +12,8 @@ Source: none; what tree-sitter splitters do, with the parser's blocks in place o
 Differs: works in any language: inside of a definition, words and indentation decide.
 Exact when: there is no code: `structural`.
 Cost: linear; the programme is O(blocks x blocks in a chunk).
-Helps or hurts: not measured yet.
+Helps or hurts: on text without code it cuts as `structural` does (measured); on its own kind of
+    documents it was not measured in retrieval.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ Differs: the paper sums one relevance a chunk, so that every cut earns another o
     of a language model.
 Exact when: `centred` is false, `target` 0 and `breaks` 0: the paper's objective, within `size`.
 Cost: an embedding a sentence and question; the programme is O(sentences x `longest` x questions).
-Helps or hurts: not measured yet.
+Helps or hurts: chunks of 120 tokens in the mean, hybrid search, Chroma's three corpora (231
+    questions): recall at 400 tokens -2.9 points [-7.1, +1.3] against `recursive`, IoU +0.2
+    [-0.3, +0.7]; XQuAD in Chinese (100) +3.0 [-2.1, +7.8]. Intents were headings only; with
+    questions that users asked it was not measured.
 """
 
 from __future__ import annotations

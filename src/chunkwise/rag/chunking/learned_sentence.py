@@ -12,7 +12,9 @@ Differs: sums log-odds against a threshold, where SaT sums log-probabilities, by
 Exact when: the prior is uniform, `min_size` 1 and all sentences fit `size`: plain thresholding.
 Cost: one pass of the segmenter; the programme is O(n x places in a chunk), some 16 places and those
     above the threshold.
-Helps or hurts: not measured yet.
+Helps or hurts: chunks of 120 tokens in the mean, hybrid search, Chroma's three corpora (231
+    questions): recall at 400 tokens -1.7 points [-5.5, +2.2] against `recursive`, IoU -0.2
+    [-0.7, +0.4]; XQuAD in Chinese (100) +3.0 [-5.4, +11.0].
 """
 
 from __future__ import annotations

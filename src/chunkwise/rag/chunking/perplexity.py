@@ -13,7 +13,9 @@ Differs: the text is tokenised once and as a whole, and tokens belong to the sen
     `size`, and what is too long is cut again.
 Exact when: mode `paper`, sentences and merged chunks within `size`.
 Cost: one pass of the language model over the text.
-Helps or hurts: not measured yet.
+Helps or hurts: chunks of 120 tokens in the mean, hybrid search, Chroma's three corpora (231
+    questions): recall at 400 tokens -3.3 points [-7.4, +0.6] against `recursive`. The packaged
+    model knows hardly any text but its own; with a better one it was not measured.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ parted from its table. Chunks of tables repeat nothing of the chunk before, nor 
 Source: none; what most splitters of tables do.
 Exact when: there are no tables but small ones without caption: `structural`.
 Cost: linear.
-Helps or hurts: not measured yet.
+Helps or hurts: on text without tables it cuts as `structural` does (measured); on its own kind of
+    documents it was not measured in retrieval.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ Differs: layout is looked at too (lengths, numbering, bullets, indentation). In 
 Exact when: all sections fit `size` and `min_size` is 1: then it is the plain threshold.
 Cost: one embedding a paragraph or sentence; the programme is O(n x units in a chunk).
 Helps or hurts: in ten unseen documents whose headings were hidden it found the sections with a Pk
-    of .30; cosine distance .40, chance .49. Not measured yet in retrieval.
+    of .30; cosine distance .40, chance .49. Hybrid search, Chroma's three corpora (231 questions),
+    chunks of 115 tokens against `recursive`'s of 120: recall at 400 tokens -0.8 points
+    [-4.8, +3.0], IoU +0.6 [+0.1, +1.1]; with 100 questions of SQuAD -2.0 [-8.0, +4.0] and 0.0.
 """
 
 from __future__ import annotations
