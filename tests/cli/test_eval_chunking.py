@@ -170,7 +170,7 @@ def test_spans_that_are_not_there_are_named(
         ("none.jsonl -c small", "cannot be read"),
         ("q.jsonl -c nowhere", "no corpus"),
         ("q.jsonl -c small --compat ours", "must be exact or chroma"),
-        ("q.jsonl -c small --baseline q.jsonl", "must be a number"),
+        ("q.jsonl -c small --baseline q.jsonl", "was not scored by the `references`"),
         ("q.jsonl -c small --rows q.jsonl", "is the file that is read"),
         ("q.jsonl -c small --retriever sparse", "sparse"),
     ],

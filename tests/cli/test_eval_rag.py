@@ -58,6 +58,10 @@ def test_answers_and_passages_are_judged_kept_and_compared(folder: Path) -> None
     assert "less the baseline" in table
     assert "context precision" in table
     assert "+0.000" in table
+    strict = ("--judge", '{"name": "offline", "min_overlap": 0.9}')
+    done = process(*rag("--baseline", "r.jsonl", *strict), cwd=folder)
+    assert done.returncode == 1
+    assert "compare runs of one judge" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,9 @@ def test_answers_and_passages_are_judged_kept_and_compared(folder: Path) -> None
         (("--judge", "{"), "is not JSON"),
         (("--judge", '{"name": "offline", "min_overlap": 7}'), "must be in (0, 1]"),
         (("--judge", "model"), "No language model is set"),
-        (("--baseline", "q.jsonl"), "has no `faithfulness`"),
+        (("--baseline", "q.jsonl"), "has no `judge`"),
+        (("--verdicts", "q.jsonl"), "is the file that is read"),
+        (("--verdicts", "v", "--rows", "v"), "--verdicts and --rows both name"),
         (("--rows", "q.jsonl"), "is the file that is read"),
     ],
 )

@@ -195,8 +195,14 @@ def test_comparison_is_paired() -> None:
 
 
 def test_questions_about_one_document_are_drawn_together() -> None:
-    apart = [row(i, ["x"], "x" if i < 10 else "") for i in range(20)]
-    together = [row(i, ["x"], "x" if i < 10 else "", document=f"d{i // 5}") for i in range(20)]
+    apart = [row(i, ["x"], "x" if i < 20 else "") for i in range(40)]
+    together = [row(i, ["x"], "x" if i < 20 else "", document=f"d{i // 4}") for i in range(40)]
     narrow, wide = (summarise(rows).measures["exact"] for rows in (apart, together))
     assert narrow.value == wide.value == 0.5
     assert wide.high - wide.low > narrow.high - narrow.low
+
+
+def test_few_documents_are_not_drawn_as_a_whole() -> None:
+    apart = [row(i, ["x"], "x" if i < 10 else "") for i in range(20)]
+    together = [row(i, ["x"], "x" if i < 10 else "", document=f"d{i // 5}") for i in range(20)]
+    assert summarise(apart).measures["exact"] == summarise(together).measures["exact"]

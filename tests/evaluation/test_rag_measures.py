@@ -16,6 +16,7 @@ from chunkwise.evaluation.questions import Question
 from chunkwise.evaluation.rag_measures import (
     MEASURES,
     RagAnswer,
+    both_defined,
     compare_rag,
     context_precision,
     correctness,
@@ -172,6 +173,13 @@ def test_a_comparison_is_on_the_same_draws() -> None:
     assert found.is_clear
 
 
+def test_a_comparison_is_over_the_rows_where_both_are_defined() -> None:
+    rows = [dict.fromkeys(MEASURES, value) for value in (1.0, 0.5, math.nan, 0.25)]
+    base = [dict.fromkeys(MEASURES, value) for value in (math.nan, 0.5, 0.9, 0.25)]
+    assert compare_rag(rows, base, resamples=50)["faithfulness"].value == 0
+    assert both_defined(rows, base)["faithfulness"] == 2
+
+
 def test_verdicts_are_remembered_by_judge_claim_and_chunk(tmp_path: Path) -> None:
     file = tmp_path / "verdicts.jsonl"
     judge = KnownJudge({"p": ["a"]})
@@ -181,7 +189,7 @@ def test_verdicts_are_remembered_by_judge_claim_and_chunk(tmp_path: Path) -> Non
     assert not first.supports(Claim("b", "q"), passage)
     assert judge.asked_for == [("a", "p"), ("b", "p")]
     with file.open("a") as torn:
-        torn.write('{"key": "00", "supp')
+        torn.write('{"key": "' + 32 * "0" + '", "supp')
     silent = KnownJudge()
     again = RememberingJudge(silent, file)
     assert again.supports(claim, passage)
@@ -193,6 +201,27 @@ def test_verdicts_are_remembered_by_judge_claim_and_chunk(tmp_path: Path) -> Non
     other = RememberingJudge(KnownJudge(fingerprint="other"), file)
     assert not other.supports(claim, passage)
     assert len(file.read_text().splitlines()) == 5
+
+
+def test_claims_and_questions_back_are_remembered_too(tmp_path: Path) -> None:
+    file = tmp_path / "verdicts.jsonl"
+    first = RememberingJudge(KnownJudge(), file)
+    said = first.claims("a | b", "q"), first.asked("a", 2)
+    again = RememberingJudge(KnownJudge(back=[Asked("what?", is_evasive=True)]), file)
+    assert (again.claims("a | b", "q"), again.asked("a", 2)) == said
+    assert len(file.read_text().splitlines()) == 2
+    assert again.asked("a", 1) == [Asked("what?", is_evasive=True)]
+
+
+@pytest.mark.parametrize(
+    "text", ["notes without an end", "a\nb", '{"key": "x", "value": 1}', '{"key": "00", "supp']
+)
+def test_a_foreign_file_stays_as_it_is(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text(text)
+    with pytest.raises(DocumentError, match="holds no verdicts"):
+        RememberingJudge(KnownJudge(), file)
+    assert file.read_text() == text
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

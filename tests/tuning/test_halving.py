@@ -122,25 +122,35 @@ def test_the_time_is_kept_and_what_is_known_is_judged() -> None:
     assert found.verdict.leader == 1
 
 
-def test_rows_that_were_finished_when_the_time_was_up_count() -> None:
-    surface = Surface([0.0, 0.1], 40, 0)
+@pytest.mark.parametrize(("known", "is_judged"), [(2, False), (15, False), (16, True)])
+def test_rows_that_were_finished_count_where_they_are_enough(known: int, is_judged: bool) -> None:
+    surface = Surface([0.0, 0.1], 80, 0)
 
     def evaluate(configuration: int, cases: Sequence[int]) -> list[Row]:
         rows = surface.evaluate(configuration, cases)
         if configuration == 1:
-            raise OutOfTime(rows[:7])
+            raise OutOfTime(rows[:known])
         return rows
 
-    found = race([0, 1], range(40), evaluate, metric="quality", deadline=Deadline(FOREVER))
-    assert len(found.rows[1]) == 7
+    found = race([0, 1], range(80), evaluate, metric="quality", deadline=Deadline(FOREVER))
+    assert len(found.rows[1]) == known
     assert not found.is_over
-    assert found.verdict is not None
+    assert (found.verdict is not None) == is_judged
 
 
 def test_too_little_time_for_two_gives_no_verdict() -> None:
     found = Surface([0.0, 0.5, 0.1], 40, 0).race(seconds=1)
     assert found.verdict is None
     assert not found.is_over
+
+
+@pytest.mark.parametrize("questions", [2, 5, 9])
+def test_a_handful_of_questions_proves_nothing(questions: int) -> None:
+    found = Surface([0.0, 9.0, 8.0], questions, 0).race()
+    assert found.verdict is not None
+    assert found.verdict.leader == 1
+    assert not found.verdict.is_gain
+    assert not found.verdict.is_clear
 
 
 def test_same_seed_same_race() -> None:

@@ -61,3 +61,20 @@ def test_less_error_asks_for_more_evidence() -> None:
     once = decide(values, [0, 1, 2], present=0)
     often = decide(values, [0, 1, 2], present=0, error=0.01)
     assert often.gains[1].low < once.gains[1].low
+
+
+@pytest.mark.parametrize("better", [0.1, -0.1])
+def test_a_difference_without_spread_has_no_interval(better: float) -> None:
+    rows = np.linspace(0, 1, 30)
+    verdict = decide({0: rows, 1: rows + better, 2: rows + better / 2}, [0, 1, 2], present=0)
+    assert np.isnan(verdict.gains[1].low)
+    assert verdict.gains[1].value == pytest.approx(better)
+    assert not verdict.is_gain
+    assert not verdict.is_clear
+
+
+def test_few_documents_prove_nothing() -> None:
+    values = {0: np.zeros(40), 1: 1 + np.random.default_rng(0).random(40)}
+    few, enough = ([str(i % count) for i in range(40)] for count in (9, 10))
+    assert not decide(values, [0, 1], present=0, clusters=few).is_gain
+    assert decide(values, [0, 1], present=0, clusters=enough).is_gain

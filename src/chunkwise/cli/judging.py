@@ -31,8 +31,14 @@ from chunkwise.cli.measuring import (
 )
 from chunkwise.cli.questions import AnswererOption, BaseUrlOption, ModelOption, RetrieverOption
 from chunkwise.errors import ConfigError
+from chunkwise.evaluation.judging import Judge
 from chunkwise.evaluation.questions import Question, read_questions
-from chunkwise.evaluation.rag_measures import MEASURES, compare_rag, summarise_rag
+from chunkwise.evaluation.rag_measures import (
+    MEASURES,
+    both_defined,
+    compare_rag,
+    summarise_rag,
+)
 from chunkwise.evaluation.rag_runs import (
     RagRow,
     clusters,
@@ -77,9 +83,9 @@ def rag(
     better when lower, all others when higher.
     """
     flags = {"answerer": answerer, "retriever": retriever, "model": model, "base_url": base_url}
-    asked = read_questions(questions)
-    earlier = None if baseline is None else read_earlier_rag(baseline, asked)
     keep_apart(questions, rows)
+    _keep_verdicts_apart(verdicts, questions, rows, baseline)
+    asked = read_questions(questions)
     with open_with(corpus, sets, **flags) as opened:
         about = {
             "judge": spec_name(spec := _spec(judge)),
@@ -87,13 +93,21 @@ def rag(
             "weak_embedder": opened.parts.embedder.is_weak,
             "questions": len(asked),
         }
-        found = _judged(opened, asked, spec, verdicts, rows, hidden=as_json)
+        one = judge_of(spec, opened)
+        earlier = baseline and read_earlier_rag(baseline, asked, one.fingerprint)
+        remembering = RememberingJudge(one, verdicts)
+        found = _judged(opened, asked, remembering, rows, hidden=as_json)
     failed = [row for row in found if row.error]
     scores = [row.scores for row in found]
     measures = summarise_rag(scores, clusters(asked))
     differences = None if earlier is None else compare_rag(scores, earlier, clusters(asked))
+    compared = {} if earlier is None else both_defined(scores, earlier)
     if as_json:
-        against = {"file": str(baseline), **intervals(differences)} if differences else None
+        against = differences and {
+            "file": str(baseline),
+            "compared": compared,
+            **intervals(differences),
+        }
         errors = [{"id": row.question.id, "reason": row.error} for row in failed]
         print_json({**about, "failed": errors, **intervals(measures), "baseline": against})
     else:
@@ -101,9 +115,22 @@ def rag(
             err().print(f"[red]failed:[/red] {escape(row.question.id)}: {escape(row.error)}")
         less = differences and {title: differences[key] for key, title in _TITLES.items()}
         show_measures({title: measures[key] for key, title in _TITLES.items()}, less)
+        if compared:
+            counts = ", ".join(f"{_TITLES[key]} {count}" for key, count in compared.items())
+            out().print(f"questions where both runs have it: {counts}", style="dim")
         out().print(", ".join(f"{key}: {value}" for key, value in about.items()), style="dim")
     if failed:
         raise typer.Exit(1)
+
+
+def _keep_verdicts_apart(
+    verdicts: Path | None, questions: Path, rows: Path | None, baseline: Path | None
+) -> None:
+    keep_apart(questions, verdicts, "--verdicts")
+    if baseline is not None:
+        keep_apart(baseline, verdicts, "--verdicts")
+    if verdicts is not None and rows is not None and verdicts.resolve() == rows.resolve():
+        raise ConfigError(f"--verdicts and --rows both name {str(rows)!r}; name two files.")
 
 
 def _spec(judge: str) -> Spec:
@@ -119,8 +146,7 @@ def _spec(judge: str) -> Spec:
 def _judged(
     corpus: Corpus,
     questions: list[Question],
-    judge: Spec,
-    verdicts: Path | None,
+    judge: Judge,
     rows: Path | None,
     *,
     hidden: bool,
@@ -128,11 +154,10 @@ def _judged(
     """A row for each question; a corpus that is needed and not there is said before the first."""
     if any(question.contexts is None for question in questions):
         corpus.stats()
-    remembering = RememberingJudge(judge_of(judge, corpus), verdicts)
-    judged = evaluate_rag(questions, rag_asker(corpus), remembering, corpus.parts.embedder)
+    judged = evaluate_rag(questions, rag_asker(corpus), judge, corpus.parts.embedder)
     found = []
     with writing(rows) as write:
         for row in counted(judged, len(questions), "judging", hidden=hidden):
-            write(rag_row(row))
+            write(rag_row(row, judge.fingerprint))
             found.append(row)
     return found

@@ -34,10 +34,12 @@ BaselineOption = Annotated[
 ]
 
 
-def keep_apart(read: Path, rows: Path | None) -> None:
+def keep_apart(read: Path, written: Path | None, option: str = "--rows") -> None:
     """Refuse to write over the file that is read."""
-    if rows is not None and rows.exists() and rows.samefile(read):
-        raise ConfigError(f"--rows {str(rows)!r} is the file that is read; name another.")
+    if written is not None and (
+        written.resolve() == read.resolve() or (written.exists() and written.samefile(read))
+    ):
+        raise ConfigError(f"{option} {str(written)!r} is the file that is read; name another.")
 
 
 def writing(

@@ -119,6 +119,11 @@ def conclusion(found: Tuned) -> list[str]:
     if gain is not None:
         proven = "Better than" if found.chosen == found.leader else "Best so far, against"
         said.append(f"{proven} the present settings by {_signed(gain)} of {found.metric}: {leader}")
+    if gain is not None and gain.low != gain.low:
+        said.append(
+            "No interval, so nothing is claimed: there are fewer than 10 questions or documents, "
+            "or all questions change by the same."
+        )
     rivals = [i for i, less in found.rivals.items() if not less.low > 0]
     names = [str(found.standings[i].configuration) for i in rivals]
     if found.outcome == "better":

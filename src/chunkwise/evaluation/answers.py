@@ -26,6 +26,7 @@ from chunkwise.evaluation.bootstrap import (
     Interval,
     Statistic,
     bootstrap,
+    clusters_by_document,
     difference,
     ratio,
     weighted_mean,
@@ -136,7 +137,7 @@ def summarise(
 ) -> AnswerSummary:
     """All measures with their 95 % intervals; questions about one document are drawn together."""
     found = bootstrap(
-        _measures(rows), len(rows), clusters=_documents(rows), resamples=resamples, seed=seed
+        _measures(rows), len(rows), clusters=_clusters(rows), resamples=resamples, seed=seed
     )
     return AnswerSummary(len(rows), sum(row.question.is_answerable for row in rows), found)
 
@@ -159,9 +160,7 @@ def compare_answers(
     pairs = zip(rows, baseline, strict=True)
     assert all(one.question.id == other.question.id for one, other in pairs), "not paired"
     statistic = difference(_measures(rows), _measures(baseline))
-    return bootstrap(
-        statistic, len(rows), clusters=_documents(rows), resamples=resamples, seed=seed
-    )
+    return bootstrap(statistic, len(rows), clusters=_clusters(rows), resamples=resamples, seed=seed)
 
 
 def _gold(answers: Sequence[str]) -> list[str]:
@@ -212,8 +211,5 @@ def _auc(
     return area
 
 
-def _documents(rows: Sequence[ScoredAnswer]) -> list[tuple[str, str]]:
-    """What is drawn together: the document of a question, or the question where none is named."""
-    return [
-        (row.question.document, "" if row.question.document else row.question.id) for row in rows
-    ]
+def _clusters(rows: Sequence[ScoredAnswer]) -> list[tuple[str, int]]:
+    return clusters_by_document([row.question.document for row in rows])

@@ -24,6 +24,8 @@ Statistic = Callable[[Floats], Mapping[str, Floats]]
 NaN where a measure is not defined.
 """
 
+LEAST_UNITS: Final = 10
+"""Documents or questions below which draws of them say little."""
 _CELLS: Final = 1_000_000  # of draws times rows that are worked on together
 
 
@@ -111,6 +113,17 @@ def paired_bootstrap(
         mean, len(differences), clusters=clusters, resamples=resamples, seed=seed, level=level
     )
     return found["mean"]
+
+
+def clusters_by_document(documents: Sequence[str]) -> list[tuple[str, int]]:
+    """What is drawn together: a document, or a question that names none; none where there are
+    fewer than 10 of these, of which an interval would say little.
+
+    Args:
+        documents: The name for each question; empty: none is named.
+    """
+    units = [(name, -1 if name else i) for i, name in enumerate(documents)]
+    return units if len(set(units)) >= LEAST_UNITS else []
 
 
 def difference(system: Statistic, baseline: Statistic) -> Statistic:

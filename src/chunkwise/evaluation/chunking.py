@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chunkwise.errors import DocumentError
-from chunkwise.evaluation.bootstrap import Floats, Interval, bootstrap, weighted_mean
+from chunkwise.evaluation.bootstrap import (
+    Floats,
+    Interval,
+    bootstrap,
+    clusters_by_document,
+    weighted_mean,
+)
 from chunkwise.evaluation.headings import heading_counts, summarise_headings
 from chunkwise.evaluation.rows import Line, read_lines
 from chunkwise.evaluation.spans import Chunking, Place, Retrieved, SpanCase, score_case
@@ -23,7 +29,6 @@ BUDGETS = (400, 800, 1600)
 """Tokens at which recall is always shown: more chunks or larger ones are no gain there."""
 
 _DEPTH = 32  # chunks that are looked at first for the budgets
-_LEAST_CLUSTERS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,8 @@ def read_earlier(path: str | os.PathLike[str], cases: Sequence[CaseLine]) -> lis
     """Rows of an earlier run, in the order of these questions.
 
     Raises:
-        DocumentError: The file cannot be read, or has no row for a question or one of other words.
+        DocumentError: The file cannot be read, or has no row for a question or one of other words
+            or with other characters that answer it.
     """
     lines = {line.id(): line for line in read_lines(path)}
     found = []
@@ -162,20 +168,33 @@ def read_earlier(path: str | os.PathLike[str], cases: Sequence[CaseLine]) -> lis
                 f"has no row for the question {one.id!r} with these words; compare runs of one "
                 "file.",
             )
-        names = [key for key in line.values if key not in ("id", "question")]
+        if line.values.get("references") != _written(one.case):
+            raise line.fails(
+                f"was not scored by the `references` that the question {one.id!r} has now; "
+                "compare runs of one file over the same documents."
+            )
+        names = [key for key in line.values if key not in ("id", "question", "references")]
         found.append({name: line.number_at(name) for name in names})
     return found
 
 
 def case_row(one: CaseLine, scores: Mapping[str, float]) -> dict[str, Any]:
     """A row as a file holds it."""
-    return {"id": one.id, "question": one.case.question, **scores}
+    about = {"id": one.id, "question": one.case.question, "references": _written(one.case)}
+    return {**about, **scores}
 
 
-def clusters_of(cases: Sequence[SpanCase]) -> list[str]:
-    """The document of each question, to draw whole ones; none where there are too few."""
-    names = [case.references[0].document for case in cases]
-    return names if len(set(names)) >= _LEAST_CLUSTERS else []
+def clusters_of(cases: Sequence[SpanCase]) -> list[tuple[str, int]]:
+    """The document of each question, to draw whole ones; see `clusters_by_document`."""
+    return clusters_by_document([case.references[0].document for case in cases])
+
+
+def _written(case: SpanCase) -> list[dict[str, Any]]:
+    """The characters that answer a question, as a row holds them."""
+    return [
+        {"document": place.document, "start": place.span.start, "end": place.span.end}
+        for place in case.references
+    ]
 
 
 def _ranked(corpus: Corpus, question: str, most: int) -> list[Retrieved]:

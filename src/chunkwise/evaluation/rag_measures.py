@@ -25,7 +25,6 @@ from chunkwise.evaluation.bootstrap import (
     Interval,
     Statistic,
     bootstrap,
-    difference,
     ratio,
 )
 from chunkwise.evaluation.judging import Claim, Judge
@@ -157,7 +156,7 @@ def compare_rag(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """`rows - baseline` of every mean, on the same draws.
+    """Means of the paired differences `rows - baseline`, over the rows where both are defined.
 
     Args:
         rows: Scores of one system.
@@ -166,8 +165,22 @@ def compare_rag(
         resamples: As in `bootstrap`.
         seed: Same seed, same intervals.
     """
-    statistic = difference(_means(rows), _means(baseline))
-    return bootstrap(statistic, len(rows), clusters=clusters, resamples=resamples, seed=seed)
+    less = [
+        {name: row[name] - other[name] for name in MEASURES}
+        for row, other in zip(rows, baseline, strict=True)
+    ]
+    return summarise_rag(less, clusters, resamples=resamples, seed=seed)
+
+
+def both_defined(
+    rows: Sequence[Mapping[str, float]], baseline: Sequence[Mapping[str, float]]
+) -> dict[str, int]:
+    """How many rows each measure is compared over."""
+    pairs = list(zip(rows, baseline, strict=True))
+    return {
+        name: sum(not math.isnan(row[name] - other[name]) for row, other in pairs)
+        for name in MEASURES
+    }
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> Statistic:

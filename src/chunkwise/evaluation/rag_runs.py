@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DocumentError, RequestError
+from chunkwise.evaluation.bootstrap import clusters_by_document
 from chunkwise.evaluation.judging import Judge, judges
 from chunkwise.evaluation.questions import Question, passages, prediction
 from chunkwise.evaluation.rag_measures import MEASURES, RagAnswer, rag_scores
@@ -85,13 +86,15 @@ def evaluate_rag(
             yield RagRow(question, given.text, scores)
 
 
-def rag_row(row: RagRow) -> dict[str, Any]:
-    """A row as a file holds it; what is not defined is null."""
+def rag_row(row: RagRow, judge: str) -> dict[str, Any]:
+    """A row as a file holds it, with the fingerprint of the judge; what is not defined is null."""
     scores = {name: None if math.isnan(x) else x for name, x in row.scores.items()}
     return {
         "id": row.question.id,
         "question": row.question.text,
+        "answers": list(row.question.answers),
         "document": row.question.document,
+        "judge": judge,
         "prediction": row.text,
         **scores,
         "error": row.error,
@@ -99,12 +102,18 @@ def rag_row(row: RagRow) -> dict[str, Any]:
 
 
 def read_earlier_rag(
-    path: str | os.PathLike[str], questions: Sequence[Question]
+    path: str | os.PathLike[str], questions: Sequence[Question], judge: str
 ) -> list[dict[str, float]]:
     """Scores of an earlier run, in the order of these questions.
 
+    Args:
+        path: The file.
+        questions: What is asked now.
+        judge: Fingerprint of the judge of this run: scores of two judges are not alike.
+
     Raises:
-        DocumentError: The file cannot be read, or has no row for a question or one of other words.
+        DocumentError: The file cannot be read, has no row for a question or one of other words or
+            gold answers, or another judge has made it.
     """
     lines = {line.id(): line for line in read_lines(path)}
     found = []
@@ -116,11 +125,21 @@ def read_earlier_rag(
                 f"has no row for the question {question.id!r} with these words; compare runs of "
                 "one file.",
             )
+        if line.texts("answers") != question.answers:
+            raise line.fails(
+                f"the gold answers of {question.id!r} were {list(line.texts('answers'))!r} and "
+                f"are {list(question.answers)!r}; compare runs of one file."
+            )
+        if line.text("judge") != judge:
+            raise line.fails(
+                f"was judged by {line.text('judge')!r} and this run by {judge!r}; compare runs of "
+                "one judge."
+            )
         defined = {n for n in MEASURES if n not in line.values or line.values[n] is not None}
         found.append({n: line.number_at(n) if n in defined else math.nan for n in MEASURES})
     return found
 
 
-def clusters(questions: Sequence[Question]) -> list[tuple[str, str]]:
-    """What is drawn together: the document of a question, or the question where none is named."""
-    return [(q.document, "" if q.document else q.id) for q in questions]
+def clusters(questions: Sequence[Question]) -> list[tuple[str, int]]:
+    """What is drawn together; see `clusters_by_document`."""
+    return clusters_by_document([question.document for question in questions])

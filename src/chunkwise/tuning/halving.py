@@ -30,7 +30,8 @@ C = TypeVar("C")
 Q = TypeVar("Q")
 Row = Mapping[str, float]
 
-_LEAST: Final = 16
+LEAST_ASKED: Final = 16
+"""Questions of a configuration before anything is said of it, where there are so many."""
 _MOST_ROUNDS: Final = 6
 _LOOKS: Final = 3
 """Rounds also where nothing is dropped: a clear leader is seen before all questions are asked."""
@@ -104,7 +105,7 @@ class Race(Generic[C]):
         configurations: All; the first is the present settings.
         rows: By the place of a configuration: a row for each question it was asked.
         left: Places of those that are still in the race.
-        verdict: On those that were when it was made; None where fewer than two were measured.
+        verdict: On those that were when it was made; None where fewer than two were asked enough.
         is_over: All rounds were run, or the leader is clear; else the time was up.
         rounds: Rounds that were finished.
     """
@@ -131,7 +132,7 @@ class Race(Generic[C]):
 
 
 def plan(
-    configurations: int, questions: int, *, eta: float = 2.0, least: int = _LEAST
+    configurations: int, questions: int, *, eta: float = 2.0, least: int = LEAST_ASKED
 ) -> list[Round]:
     """The rounds of a race: each with `eta` times the questions and `1 / eta` of those left.
 
@@ -165,7 +166,7 @@ def race(
     deadline: Deadline,
     clusters: Callable[[Sequence[Q]], Sequence[Hashable]] = lambda _: (),
     eta: float = 2.0,
-    least: int = _LEAST,
+    least: int = LEAST_ASKED,
     seed: int = 0,
     on_round: Callable[[Race[C]], None] | None = None,
 ) -> Race[C]:
@@ -197,7 +198,7 @@ def race(
             return state
         state.rounds.append(each)
         _judge(state, cases, clusters, metric, _error(number, len(rounds)), seed)
-        assert state.verdict is not None, "two were measured"
+        assert state.verdict is not None, "all were asked enough"
         state.is_over = number == len(rounds) - 1 or state.verdict.is_clear
         if not state.is_over:
             state.left = _best(state, rounds[number + 1].configurations, metric)
@@ -267,8 +268,9 @@ def _judge(
     error: float,
     seed: int,
 ) -> None:
-    """The verdict on those that are left and were asked more than one question."""
-    values = {i: each for i, each in state.values(metric).items() if len(each) > 1}
+    """The verdict on those that are left and were asked enough."""
+    least = min(LEAST_ASKED, len(cases))
+    values = {i: each for i, each in state.values(metric).items() if len(each) >= least}
     left = [i for i in state.left if i in values]
     if 0 not in values or len(left) < 2:
         return
@@ -281,11 +283,12 @@ def _judge(
 
 def standing(state: Race[C], metric: str) -> list[int]:
     """Places of all that were measured, best first; those still in the race before those that were
-    dropped and, unless they lead, the present settings, which never are."""
+    dropped, were asked too little to be judged and, unless they lead, the present settings."""
     values = state.values(metric)
     if 0 not in values:
         return list(values)
     score = {i: estimate(each, values[0]) for i, each in values.items()}
     leads = state.verdict is not None and state.verdict.leader == 0
-    ahead = {i for i in state.left if i != 0 or leads}
+    judged = score.keys() if state.verdict is None else {0, *state.verdict.gains}
+    ahead = {i for i in state.left if i in judged and (i != 0 or leads)}
     return sorted(values, key=lambda i: (i not in ahead, -score[i], i))

@@ -18,7 +18,7 @@ from chunkwise.evaluation.spans import SpanCase
 from chunkwise.pipeline.corpus import Corpus
 from chunkwise.pipeline.reports import Progress
 from chunkwise.store.lock import WriterLock
-from chunkwise.tuning.halving import Deadline, Race, plan, race, standing
+from chunkwise.tuning.halving import LEAST_ASKED, Deadline, Race, plan, race, standing
 from chunkwise.tuning.journal import Journal
 from chunkwise.tuning.measures import DEFAULT_METRIC, check_metric
 from chunkwise.tuning.pareto import Point, front
@@ -290,10 +290,10 @@ def _changes(
 
 
 def _too_short(done: Race[Configuration]) -> ConfigError:
-    measured = sum(len(rows) > 1 for rows in done.rows.values())
+    measured = sum(len(rows) >= LEAST_ASKED for rows in done.rows.values())
     return ConfigError(
         f"The time was too short: {measured} of {len(done.configurations)} "
-        "configurations could be measured, and it takes the present settings and one other to "
-        "compare. What was measured is kept; give more with --budget-minutes, or fewer values "
+        f"configurations could be asked {LEAST_ASKED} questions, and it takes the present settings "
+        "and one other to compare. What was measured is kept; give more with --budget-minutes, or fewer values "
         "with --space."
     )

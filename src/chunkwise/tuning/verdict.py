@@ -3,7 +3,9 @@
 Source: the paired percentile bootstrap (Efron, 1979); simultaneous intervals from the bootstrap of
     the largest standardised difference (Westfall and Young, 1993, "max-T").
 Differs: configurations may have been asked fewer questions than others: each difference is of the
-    questions that both were asked, and all are resampled together.
+    questions that both were asked, and all are resampled together. Nothing is claimed of fewer
+    than 10 questions or documents, nor of a difference that is the same on all questions: the
+    bootstrap of these shows no chance at all.
 Exact when: never. The best of many looks better than it is, also where all are alike; therefore its
     interval against the present settings holds for all configurations that were tried at once, and
     several looks at the same questions share 5 % of error, most of it for the last.
@@ -21,6 +23,7 @@ import numpy as np
 
 from chunkwise.evaluation.bootstrap import (
     Floats,
+    LEAST_UNITS,
     Interval,
     Statistic,
     bootstrap,
@@ -29,6 +32,7 @@ from chunkwise.evaluation.bootstrap import (
 
 _RESAMPLES: Final = 4_000
 _WIDTH: Final = 1.96
+_ALIKE: Final = 1e-9  # a width of rounding errors only
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class Verdict:
     Attributes:
         leader: The best.
         present: The present settings.
-        gains: Each that was tried less the present settings; the intervals hold together.
+        gains: Each that was tried less the present settings; the intervals hold together. NaN
+            are the bounds of one that nothing can be claimed of.
         rivals: The leader less each other one that is left, with its interval.
     """
 
@@ -96,6 +101,7 @@ def decide(
         seed=seed,
         level=level,
     )
+    rivals = {i: _claimed(each, less[int(i)], clusters) for i, each in rivals.items()}
     gains = gains_over(values, present=present, clusters=clusters, level=level, seed=seed)
     if leader != present:
         rivals[str(present)] = gains[leader]
@@ -120,7 +126,10 @@ def gains_over(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[int, Interval]:
-    """Each configuration less the present one; all intervals hold together in `level` of cases."""
+    """Each configuration less the present one; all intervals hold together in `level` of cases.
+
+    One that was asked too little, or is better by the same on all questions, has none.
+    """
     base = values[present]
     gains = {i: each - base[: len(each)] for i, each in values.items() if i != present}
     means = _means(gains)
@@ -129,7 +138,7 @@ def gains_over(
     )
     apart = resampled(means)
     spread = {key: (each.high - each.low) / (2 * _WIDTH) for key, each in apart.items()}
-    alike = {key for key, width in spread.items() if not width > 0}
+    alike = {key for key, width in spread.items() if not width > _ALIKE}
 
     def largest(drawn: Floats) -> dict[str, Floats]:
         found = [
@@ -142,7 +151,17 @@ def gains_over(
     # An interval of the largest one, of which only the upper end counts.
     one_sided = resampled(largest, level=2 * level - 1)
     reach = one_sided["largest"].high if one_sided else 0.0
-    return {int(key): _widened(each.value, spread[key] * reach) for key, each in apart.items()}
+    wide = {int(key): _widened(each.value, spread[key] * reach) for key, each in apart.items()}
+    return {i: _claimed(each, gains[i], clusters) for i, each in wide.items()}
+
+
+def _claimed(interval: Interval, less: Floats, clusters: Sequence[Hashable]) -> Interval:
+    """The interval, without bounds where nothing can be claimed of these differences."""
+    units = len(set(clusters[: len(less)])) if clusters else len(less)
+    is_sure = interval.high - interval.low > _ALIKE or not np.any(less)
+    if units >= LEAST_UNITS and is_sure:
+        return interval
+    return Interval(interval.value, np.nan, np.nan)
 
 
 def _difference(one: Floats, other: Floats) -> Floats:
