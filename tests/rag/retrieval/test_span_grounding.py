@@ -50,6 +50,10 @@ class Pointing(HashedContinuations):
         return row
 
 
+def nowhere(document: str, version: int, spans: Sequence[Span]) -> None:
+    """A `Cut` of documents that are not stored any more."""
+
+
 def search(model: HashedContinuations, given: Sequence[Hit], k: int = 50, **options: Any) -> Any:
     retriever = retrievers.build(
         {"name": "span_grounding", **options},
@@ -57,6 +61,7 @@ def search(model: HashedContinuations, given: Sequence[Hit], k: int = 50, **opti
         model=model,
         segmenter=SEGMENTER,
         counter=COUNTER,
+        cut=nowhere,
     )
     return retriever.search(Query("What is it?"), k)
 
@@ -226,7 +231,12 @@ def test_a_chunk_that_is_too_long_is_read_in_parts() -> None:
     hit = make_hit(FACTS)
     model = Pointing(answer=" Cats may enter.")
     retriever = retrievers.build(
-        "span_grounding", base=Fixed([hit]), model=model, segmenter=SEGMENTER, counter=COUNTER
+        "span_grounding",
+        base=Fixed([hit]),
+        model=model,
+        segmenter=SEGMENTER,
+        counter=COUNTER,
+        cut=nowhere,
     )
     whole = list(retriever._parts("What is it?", hit, 1))
     assert len(whole) == 1

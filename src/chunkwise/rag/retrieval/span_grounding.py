@@ -34,8 +34,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from chunkwise.errors import ConfigError, RequestError
-from chunkwise.rag.retrieval.base import Retriever
-from chunkwise.rag.retrieval.narrowing import merged, narrowed
+from chunkwise.rag.retrieval.base import Cut, Retriever
+from chunkwise.rag.retrieval.narrowing import merged, narrowed, placed
 from chunkwise.rag.retrieval.pointing import Passage, beam_search, compare_prompts
 from chunkwise.scores import Continuation, ContinuationModel, TokenScores
 from chunkwise.types import Hit, Prompt, Query, Segment, Segmenter, Span, TokenCounter
@@ -102,6 +102,7 @@ class SpanGroundingRetriever:
         model: Reads them.
         segmenter: Finds their sentences.
         counter: Counts the tokens of what is found.
+        cut: Says what headings and table header stand above it.
         mode: `beam`: the likeliest sentences, for a model that was trained to point; `pmi`: those
             that the question makes likelier.
         hits: Chunks that are read.
@@ -119,6 +120,7 @@ class SpanGroundingRetriever:
     model: ContinuationModel
     segmenter: Segmenter
     counter: TokenCounter
+    cut: Cut
     mode: Mode = "pmi"
     hits: int = 8
     spans: int = 8
@@ -157,7 +159,7 @@ class SpanGroundingRetriever:
             raise _refusal(too_long[0])
         found = self._found([part for each in parts for part in each if part.rank not in unread])
         whole = self._whole({rank: hits[rank - 1] for rank in unread}, found)
-        return merged([*self._narrowed(found), *whole], self.counter)[:k]
+        return placed(merged([*self._narrowed(found), *whole], self.counter)[:k], self.cut)
 
     def _whole(self, hits: Mapping[int, Hit], found: Sequence[_Found]) -> Iterator[Hit]:
         """Hits by rank that were not read, scored beside what was found in others."""
