@@ -13,7 +13,8 @@ Differs: the hits of a retriever are read, each in a prompt of its own that begi
 Exact when: `beam` is at least the number of sentences of a chunk; then all are scored.
 Cost: one reading of a hit's text, unless it was read before for another question and is still in
     the model's prefix cache; and for each question its tokens, a few of each sentence, and
-    `extension` tokens for each span, all behind each hit.
+    `extension` tokens for each span, all behind each hit. The documents of what is found are loaded
+    for their headings.
 Helps or hurts: no help with the packaged `nano`, which was not trained to point
     (`benchmarks/grounding.py`, Chroma's corpora, n = 63). 200 tokens in place of eight hits' 1,440:
     IoU .163 against .041 [+.09, +.16], recall .61 against .96 [-.45, -.25]; but the first hits cut
