@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chunkwise.pipeline.recutting import StoreCut
 from chunkwise.rag.retrieval import Retriever, retrievers
 from chunkwise.store import Store
 from chunkwise.types import Filter, Query
@@ -31,6 +32,7 @@ def build(name: str, store: Store) -> Retriever:
         model=HashedContinuations(),
         segmenter=SimpleSegmenter(),
         counter=CharCounter(),
+        cut=StoreCut(store, CharCounter(), 1000),
         **others,
     )
 

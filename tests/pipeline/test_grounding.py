@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import chunkwise
 from chunkwise.errors import ConfigError, MissingDependencyError
 from chunkwise.pipeline import parts as parts_module
+from chunkwise.pipeline.recutting import StoreCut
 
 BASE: dict[str, Any] = {"embedder": "hashing", "counter": "words", "answerer": "extractive"}
 GROUND = {"name": "span_grounding", "hits": 4}
@@ -45,6 +47,21 @@ def test_a_search_gives_whole_sentences(corpus: chunkwise.Corpus) -> None:
             assert text[slice(*hit.chunk.span)] == hit.chunk.text
             assert hit.chunk.tokens == corpus.parts.counter.count(hit.chunk.text)
             assert {"span", "bm25"} <= set(hit.scores)
+
+
+def test_evidence_stands_below_its_own_headings(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# Harbour\n\nIt is old.\n\n# Gate\n\nIt opens at nine.\n")
+    options = {**BASE, "size": 60, "chunker": "fixed", "retriever": {**GROUND, "spans": 20}}
+    with chunkwise.open(tmp_path / "corpus", **options) as opened:
+        opened.add(tmp_path / "a.md")
+        found = {hit.chunk.text: hit for hit in opened.search("When does the gate open?", 9)}
+        assert found["It is old."].chunk.headings == ("Harbour",)
+        hit = found["It opens at nine."]
+        assert hit.chunk.headings == ("Gate",)
+        cut = StoreCut(opened.store, opened.parts.counter, 60)
+        assert cut(hit.document, hit.version, [hit.chunk.span]) == [hit.chunk]
+        assert cut(hit.document, hit.version + 1, [hit.chunk.span]) is None
+        assert cut("b.md", 1, [hit.chunk.span]) is None
 
 
 def test_a_document_is_read_once_for_all_questions(corpus: chunkwise.Corpus) -> None:

@@ -18,6 +18,7 @@ from chunkwise.model_names import find_model, suggestion
 from chunkwise.packaged import packaged_folder
 from chunkwise.pipeline.fidelity import AUTO, PATIENCE_S, Reusing
 from chunkwise.pipeline.forms import Forms
+from chunkwise.pipeline.recutting import StoreCut
 from chunkwise.prompting import answer_prompt, passage_cost, text_hit
 from chunkwise.rag.answering import Answerer, answerers
 from chunkwise.rag.chunking import Chunker, chunkers
@@ -421,6 +422,8 @@ class Parts:
             parts["segmenter"] = self.segmenter
         if "model" in fields:
             parts["model"] = self.continuations
+        if "cut" in fields:
+            parts["cut"] = StoreCut(store, self.counter, self.settings.size)
         for other in ("bm25", "dense"):
             if other in fields:
                 parts[other] = self._retriever(other, store)

@@ -14,6 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from chunkwise.errors import ConfigError, RequestError
+from chunkwise.rag.answering.units import units_of
+from chunkwise.rag.chunking import cut_few
+from chunkwise.rag.parsing import parse
 from chunkwise.rag.retrieval import retrievers
 from chunkwise.rag.retrieval.narrowing import merged, narrowed
 from chunkwise.rag.retrieval.pointing import Passage, beam_search
@@ -50,6 +53,10 @@ class Pointing(HashedContinuations):
         return row
 
 
+def nowhere(document: str, version: int, spans: Sequence[Span]) -> None:
+    """A `Cut` of documents that are not stored any more."""
+
+
 def search(model: HashedContinuations, given: Sequence[Hit], k: int = 50, **options: Any) -> Any:
     retriever = retrievers.build(
         {"name": "span_grounding", **options},
@@ -57,6 +64,7 @@ def search(model: HashedContinuations, given: Sequence[Hit], k: int = 50, **opti
         model=model,
         segmenter=SEGMENTER,
         counter=COUNTER,
+        cut=nowhere,
     )
     return retriever.search(Query("What is it?"), k)
 
@@ -205,6 +213,40 @@ def test_copies_hold_the_same_part() -> None:
     assert part.content == -1
 
 
+TABLE = "| name | cost |\n|---|---|\n| pump | 12 |\n| rope | 7 |\n"
+MANUAL = f"# Costs\n\n{TABLE}\nPrices fell in May.\n\n# Gates\n\nThe gate opens at nine.\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "answer", "headings", "header"),
+    [
+        (9, "| rope | 7 |", ("Costs",), TABLE[:25]),
+        (35, "| rope | 7 |", ("Costs",), TABLE[:25]),
+        (35, "Prices fell in May.", ("Costs",), ""),
+        (9, "The gate opens at nine.", ("Gates",), ""),
+    ],
+)
+def test_evidence_is_labelled_as_its_own_place(
+    start: int, answer: str, headings: tuple[str, ...], header: str
+) -> None:
+    document = parse(MANUAL.encode(), name="manual.md")
+    (chunk,) = cut_few(document, [Span(start, len(MANUAL) - 1)], COUNTER)
+    retriever = retrievers.build(
+        {"name": "span_grounding", "spans": 1},
+        base=Fixed([Hit(chunk, 1.0, "manual.md")]),
+        model=Pointing(answer=f" {answer}"),
+        segmenter=SEGMENTER,
+        counter=COUNTER,
+        cut=lambda name, version, spans: cut_few(document, spans, COUNTER),
+    )
+    (found,) = retriever.search(Query("What is it?"), 1)
+    assert found.chunk.text == answer
+    assert (found.chunk.headings, found.chunk.header) == (headings, header)
+    if header:
+        (unit,) = units_of([found], SEGMENTER)
+        assert unit.is_row
+
+
 def test_overlapping_chunks_give_one_span() -> None:
     first, second = make_hit(FACTS[:41], score=1), make_hit(FACTS[24:], start=24, score=2)
     inside = make_hit(FACTS[5:9], start=5, score=3)
@@ -226,7 +268,12 @@ def test_a_chunk_that_is_too_long_is_read_in_parts() -> None:
     hit = make_hit(FACTS)
     model = Pointing(answer=" Cats may enter.")
     retriever = retrievers.build(
-        "span_grounding", base=Fixed([hit]), model=model, segmenter=SEGMENTER, counter=COUNTER
+        "span_grounding",
+        base=Fixed([hit]),
+        model=model,
+        segmenter=SEGMENTER,
+        counter=COUNTER,
+        cut=nowhere,
     )
     whole = list(retriever._parts("What is it?", hit, 1))
     assert len(whole) == 1

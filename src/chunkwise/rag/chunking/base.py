@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from chunkwise.rag.chunking.pieces import Ruler, table_header
@@ -61,18 +61,37 @@ def cut(
             not fit is left out. None: no limit.
     """
     ruler = Ruler(document, counter, size or 1)
+    return list(_chunks(document, spans, counter, size, ruler.count))
+
+
+def cut_few(
+    document: Document, spans: Sequence[Span], counter: TokenCounter, *, size: int | None = None
+) -> list[Chunk]:
+    """As `cut`, for few spans of a document that may be long: only their own text is counted."""
+
+    def count(start: int, end: int) -> int:
+        return counter.count(document.text[start:end])
+
+    return list(_chunks(document, spans, counter, size, count))
+
+
+def _chunks(
+    document: Document,
+    spans: Sequence[Span],
+    counter: TokenCounter,
+    size: int | None,
+    count: Callable[[int, int], int],
+) -> Iterator[Chunk]:
     headings, scopes = _Headings(document), Scopes(document)
     tables = [block for block in document.blocks if block.kind == "table"]
-    chunks = []
     for span in spans:
-        text, tokens = document.text[span.start : span.end], ruler.count(*span)
+        text = document.text[span.start : span.end]
         header = _continued_header(document.text, tables, span.start)
         if header and size is not None and counter.count(f"{header}\n{text}") > size:
             header = ""
         pages = _pages(document.pages, span)
         above = (*headings.above(span.start), *scopes.above(span.start))
-        chunks.append(Chunk(content_id(text), text, span, tokens, above, header, pages))
-    return chunks
+        yield Chunk(content_id(text), text, span, count(*span), above, header, pages)
 
 
 class _Headings:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chunkwise.registry import Registry
-from chunkwise.types import Filter, Hit, Query
+from chunkwise.types import Chunk, Filter, Hit, Query, Span
 
 T = TypeVar("T")
 
@@ -20,6 +20,16 @@ class Retriever(Protocol):
 
     def search(self, query: Query, k: int) -> list[Hit]:
         """At most `k` hits, best first, one a content; the filter is applied before ranking."""
+        ...
+
+
+class Cut(Protocol):
+    """Chunks of any spans of a stored document, with headings, table header and pages of there."""
+
+    def __call__(
+        self, document: str, version: int, spans: Sequence[Span]
+    ) -> Sequence[Chunk] | None:
+        """A chunk for each span, in order; None: that version is not stored any more."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from chunkwise.rag.retrieval.base import Cut
 from chunkwise.types import Chunk, Hit, Span, TokenCounter, content_id
 
 _NOT_STORED = -1
@@ -12,7 +13,7 @@ _NOT_STORED = -1
 
 def narrowed(hit: Hit, span: Span, counter: TokenCounter) -> Hit:
     """A hit whose chunk is a part of the given one's; `content` is -1, as no store has it. Pages
-    stay the whole's, and so do headings and table header.
+    stay the whole's, and so do headings and table header, until `placed` looks them up.
 
     Args:
         hit: The whole; its copies have equal text, so the part is at the same place in them.
@@ -42,6 +43,21 @@ def merged(hits: Iterable[Hit], counter: TokenCounter) -> list[Hit]:
         alike.setdefault(hit.chunk.id, []).append(hit)
     found = [_with_copies(best, more) for best, *more in alike.values()]
     return sorted(found, key=lambda hit: (-hit.score, hit.chunk.id))
+
+
+def placed(hits: Sequence[Hit], cut: Cut) -> list[Hit]:
+    """The hits; chunks that no store has with headings, table header and pages of their place. If
+    their document is not stored any more, they stay as they are."""
+    wanted: dict[tuple[str, int], list[int]] = {}
+    for at, hit in enumerate(hits):
+        if hit.content == _NOT_STORED:
+            wanted.setdefault((hit.document, hit.version), []).append(at)
+    found = list(hits)
+    for (document, version), places in wanted.items():
+        chunks = cut(document, version, [hits[at].chunk.span for at in places])
+        for at, chunk in zip(places, chunks or (), strict=chunks is not None):
+            found[at] = dataclasses.replace(hits[at], chunk=chunk)
+    return found
 
 
 def _cut(chunk: Chunk, text: str, span: Span, counter: TokenCounter) -> Chunk:

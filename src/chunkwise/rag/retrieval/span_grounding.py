@@ -13,7 +13,8 @@ Differs: the hits of a retriever are read, each in a prompt of its own that begi
 Exact when: `beam` is at least the number of sentences of a chunk; then all are scored.
 Cost: one reading of a hit's text, unless it was read before for another question and is still in
     the model's prefix cache; and for each question its tokens, a few of each sentence, and
-    `extension` tokens for each span, all behind each hit.
+    `extension` tokens for each span, all behind each hit. The documents of what is found are loaded
+    for their headings.
 Helps or hurts: no help with the packaged `nano`, which was not trained to point
     (`benchmarks/grounding.py`, Chroma's corpora, n = 63). 200 tokens in place of eight hits' 1,440:
     IoU .163 against .041 [+.09, +.16], recall .61 against .96 [-.45, -.25]; but the first hits cut
@@ -34,8 +35,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from chunkwise.errors import ConfigError, RequestError
-from chunkwise.rag.retrieval.base import Retriever
-from chunkwise.rag.retrieval.narrowing import merged, narrowed
+from chunkwise.rag.retrieval.base import Cut, Retriever
+from chunkwise.rag.retrieval.narrowing import merged, narrowed, placed
 from chunkwise.rag.retrieval.pointing import Passage, beam_search, compare_prompts
 from chunkwise.scores import Continuation, ContinuationModel, TokenScores
 from chunkwise.types import Hit, Prompt, Query, Segment, Segmenter, Span, TokenCounter
@@ -102,6 +103,7 @@ class SpanGroundingRetriever:
         model: Reads them.
         segmenter: Finds their sentences.
         counter: Counts the tokens of what is found.
+        cut: Says what headings and table header stand above it.
         mode: `beam`: the likeliest sentences, for a model that was trained to point; `pmi`: those
             that the question makes likelier.
         hits: Chunks that are read.
@@ -119,6 +121,7 @@ class SpanGroundingRetriever:
     model: ContinuationModel
     segmenter: Segmenter
     counter: TokenCounter
+    cut: Cut
     mode: Mode = "pmi"
     hits: int = 8
     spans: int = 8
@@ -157,7 +160,7 @@ class SpanGroundingRetriever:
             raise _refusal(too_long[0])
         found = self._found([part for each in parts for part in each if part.rank not in unread])
         whole = self._whole({rank: hits[rank - 1] for rank in unread}, found)
-        return merged([*self._narrowed(found), *whole], self.counter)[:k]
+        return placed(merged([*self._narrowed(found), *whole], self.counter)[:k], self.cut)
 
     def _whole(self, hits: Mapping[int, Hit], found: Sequence[_Found]) -> Iterator[Hit]:
         """Hits by rank that were not read, scored beside what was found in others."""
