@@ -74,7 +74,7 @@ def test_a_table_a_plot_a_recipe_and_the_questions_that_change(folder: Path) -> 
     size = tomllib.loads(recipe)["size"]
     assert size in (12, 24)
     assert recipe.startswith("# ")
-    assert f"chunkwise recipe add tuned --set size={size}" in shown
+    assert f"chunkwise recipe add tuned -c c --set size={size}" in shown
     found = parsed(*TUNE, "--cost", "sent_tokens", cwd=folder)
     assert found["recommended"] == {"size": size}
     assert found["outcome"] in ("clear", "better")

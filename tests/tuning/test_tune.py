@@ -11,9 +11,12 @@ import chunkwise
 from chunkwise.errors import ChunkwiseError, ConfigError, CorpusLockedError
 from chunkwise.evaluation.spans import Place, SpanCase
 from chunkwise.pipeline.corpus import Corpus
+from chunkwise.pipeline.recipes import derive
 from chunkwise.store.lock import WriterLock
+from chunkwise.tuning.halving import Deadline
+from chunkwise.tuning.journal import Journal
 from chunkwise.tuning.space import PRESENT, Configuration
-from chunkwise.tuning.trials import check_whole
+from chunkwise.tuning.trials import Trials, check_whole
 from chunkwise.tuning.tune import FOLDER, JOURNAL, Tuned, tune
 from chunkwise.types import Span
 
@@ -141,7 +144,7 @@ def test_the_time_is_kept_and_the_next_run_goes_on(corpus: Corpus, cases: list[S
 
 
 def test_too_little_time_is_said(corpus: Corpus, cases: list[SpanCase]) -> None:
-    with pytest.raises(ConfigError, match="1 of 4 configurations could be measured"):
+    with pytest.raises(ConfigError, match="0 of 4 configurations could be asked 16 questions"):
         tune(corpus, cases, space=SIZES, budget_minutes=0.2, clock=Ticking())
     assert len(journal_lines(corpus)) == 1
 
@@ -215,3 +218,47 @@ def test_a_configuration_that_cannot_cut_a_document_is_named(
         with pytest.raises(ConfigError, match="With size=12 7 documents cannot be cut"):
             check_whole(corpus, less, SIZES[1])
         check_whole(less, corpus, SIZES[1])
+
+
+def test_a_recipe_of_another_corpus_is_refused_at_once(
+    corpus: Corpus, cases: list[SpanCase]
+) -> None:
+    with (
+        derive(corpus, corpus.folder / "recipes" / "small", size=48) as made,
+        pytest.raises(ConfigError, match="tune that corpus"),
+    ):
+        tune(made, cases, space=SIZES)
+
+
+def test_variables_do_not_change_what_is_tried(
+    corpus: Corpus, cases: list[SpanCase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = [PRESENT, Configuration({"embedder": {"name": "hashing", "dim": 64}})]
+    trials = Trials(
+        corpus, "iou", corpus.folder / FOLDER, Journal(corpus.folder / "j"), Deadline(60)
+    )
+    monkeypatch.setenv("CHUNKWISE_EMBEDDER", "hashing")
+    with trials._opened(space[1]) as opened:
+        assert opened.settings.embedder == {"name": "hashing", "dim": 64}
+
+
+def test_other_folders_are_left_alone(corpus: Corpus, cases: list[SpanCase]) -> None:
+    mine = corpus.folder / FOLDER / "sixteen-letters-"
+    digits = corpus.folder / FOLDER / "0123456789abcdef"
+    for folder in (mine, digits):
+        folder.mkdir(parents=True)
+        (folder / "notes.txt").write_text("mine")
+    tune(corpus, cases, space=[PRESENT, Configuration({"passages": 1})], metric="iou")
+    assert (mine / "notes.txt").exists()
+    assert (digits / "notes.txt").exists()
+
+
+def test_another_model_is_measured_again(corpus: Corpus) -> None:
+    def key(**settings: str) -> str:
+        with chunkwise.open(corpus.folder, **settings) as opened:
+            place = corpus.folder / FOLDER
+            trials = Trials(opened, "iou", place, Journal(place / "j"), Deadline(60))
+            return trials.key(PRESENT)
+
+    assert key() == key()
+    assert len({key(), key(model="a", base_url="http://x/v1"), key(base_url="http://x/v1")}) == 3

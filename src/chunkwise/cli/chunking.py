@@ -94,10 +94,10 @@ def chunking(
     "text" in place of the offsets. Without a file, questions are made as `eval questions` makes
     them; that command keeps them in a file.
 
-    To compare two ways to cut, add the documents to two corpora, and run this on the second with
-    the same file, --baseline and the --rows of the first. Recall at a budget of tokens is what can
-    be compared between chunks of different sizes. Pk and WindowDiff hold the borders of chunks
-    against the headings of documents with two or more.
+    To compare two ways to cut, make a recipe of the second (`chunkwise recipe add`), and run this
+    on its folder with the same file, --baseline and the --rows of the first. Recall at a
+    budget of tokens is what can be compared between chunks of different sizes. Pk and WindowDiff
+    hold the borders of chunks against the headings of documents with two or more.
     """
     if compat not in ("exact", "chroma"):
         raise ConfigError(f"--compat must be exact or chroma, got {compat!r}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from chunkwise.cli.progress import progress_bar
 from chunkwise.errors import ConfigError
 from chunkwise.evaluation.bootstrap import Interval
 from chunkwise.evaluation.chunking import read_cases
+from chunkwise.pipeline import recipes
 from chunkwise.registry import nearest
 from chunkwise.tuning.measures import DEFAULT_METRIC, check_metric
 from chunkwise.tuning.pareto import mark, scatter
@@ -75,11 +77,16 @@ def tune_command(
         raise ConfigError(
             f"--cost must be one of {', '.join(_COSTS)}, got {cost!r}.{nearest(cost, _COSTS)}"
         )
+    for file in (recipe, plot):
+        if file is not None:
+            _check_writable(file)
+    if plot is not None:
+        import chunkwise.tuning.plots  # noqa: F401 - says what is missing before the run
     named, started = cast("CostName", cost), time.monotonic()
     with open_with(corpus, sets) as opened:
         opened.stats()
         cases = [one.case for one in read_cases(questions, opened.document)]
-        present = opened.settings
+        present, taken = opened.settings, recipes.names(opened)
         tried = read_space(space, present, metric) if space else default_space(present, metric)
         with progress_bar("tuning", hidden=as_json) as progress:
             found = tune(
@@ -101,6 +108,8 @@ def tune_command(
         print_json(tuned_dict(found))
     else:
         _show(found, named, show)
+        for line in _remedy(found, corpus, taken):
+            out().print(line, markup=False, soft_wrap=True)
 
 
 def recipe_text(found: Tuned) -> str:
@@ -192,22 +201,23 @@ def _show(found: Tuned, cost: CostName, most: int) -> None:
     out().print()
     for line in conclusion(found):
         out().print(line, style="bold", markup=False)
-    for line in _remedy(found):
-        out().print(line, markup=False)
     if len(found.changes) and found.questions < 50:
         err().print(
             f"{found.questions} questions tell only large differences from chance.", style="yellow"
         )
 
 
-def _remedy(found: Tuned) -> list[str]:
-    """How to get what is recommended."""
+def _remedy(found: Tuned, corpus: Path, taken: Sequence[str]) -> list[str]:
+    """How to get what is recommended, as a recipe whose name is not taken."""
     said = []
+    names = itertools.chain(["tuned"], (f"tuned-{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in taken)
+    of = "" if corpus == DEFAULT_CORPUS else f" -c {shlex.quote(str(corpus))}"
     stored = [f"--set {shlex.quote(flag)}" for flag in Configuration(found.chosen.stored).flags]
     if stored:
         said.append(
-            f"To use it: chunkwise recipe add tuned {' '.join(stored)}, then chunkwise recipe use "
-            "tuned"
+            f"To use it: chunkwise recipe add {name}{of} {' '.join(stored)}, then chunkwise recipe "
+            f"use {name}{of}"
         )
     asked = {k: v for k, v in found.chosen.changes.items() if k not in found.chosen.stored}
     if asked:
@@ -290,6 +300,17 @@ def _draw(found: Tuned, plot: Path, cost: CostName) -> None:
         shown=_bytes if cost == "index_bytes" else _number,
         chosen=found.place(found.chosen),
     )
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written before the run, not after it."""
+    is_there = path.exists()
+    try:
+        path.open("ab").close()
+        if not is_there:
+            path.unlink()
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be written: {exc.strerror}.") from exc
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +24,11 @@ from chunkwise.evaluation.spans import (
     score_spans,
 )
 from chunkwise.pipeline.corpus import Corpus
+from chunkwise.pipeline.parts import Parts
 from chunkwise.pipeline.recipes import derive
 from chunkwise.pipeline.reports import Progress
 from chunkwise.prompting import passage_cost
+from chunkwise.store import Store
 from chunkwise.tuning.halving import Deadline, OutOfTime, Row
 from chunkwise.tuning.journal import Journal
 from chunkwise.tuning.measures import ASKED, budgets_of
@@ -33,6 +37,7 @@ from chunkwise.types import Budget, Hit, Query
 
 _SLICE: Final = 32
 """Questions of one line of the journal: so many are lost at most when a run is killed."""
+_NAME: Final = re.compile("[0-9a-f]{16}")  # of a corpus that was made here
 
 
 class Trials:
@@ -55,6 +60,7 @@ class Trials:
         self._documents = _digest(
             [[d.name, d.source_hash, d.recipe.get("parse")] for d in corpus.documents()]
         )
+        self._recipes: dict[str, Mapping[str, str]] = {}
         self._longest_s = 0.0  # that a corpus has taken to make
         self._unfinished: Path | None = None
 
@@ -86,9 +92,21 @@ class Trials:
         present = self.corpus.settings
         values = {
             name: configuration.changes.get(name, getattr(present, name))
-            for name in (*STORED, *ASKED, "counter")
+            for name in (*STORED, *ASKED, "counter", "model", "base_url")
         }
-        return _digest([values, self._documents, self._budgets, __version__])
+        recipe = self._recipe(configuration)
+        return _digest([values, recipe, self._documents, self._budgets, __version__])
+
+    def _recipe(self, configuration: Configuration) -> Mapping[str, str]:
+        """Fingerprints of what cuts and embeds: a model in a folder may be another one now."""
+        stored = Configuration(configuration.stored)
+        if stored.key not in self._recipes:
+            present = self.corpus
+            parts = Parts(dataclasses.replace(present.settings, **stored.changes))
+            if parts.settings.embedder == present.settings.embedder:
+                parts.embedder = present.parts.embedder
+            self._recipes[stored.key] = parts.recipe()
+        return self._recipes[stored.key]
 
     def keep_only(self, configurations: Sequence[Configuration]) -> None:
         """Remove the corpora that none of these needs."""
@@ -133,14 +151,14 @@ class Trials:
         if not configuration.stored and _is_current(self.corpus):
             return self._lent(Corpus(self.corpus.folder, **self._present_recipe(), **wanted))
         folder = self._folder_of(configuration)
-        self.deadline.check(self._longest_s)
+        self.deadline.check(0.0 if Store.exists(folder) else self._longest_s)
         started, self._unfinished = time.monotonic(), folder
         stored = {**self._present_recipe(), **configuration.stored}
         with derive(self.corpus, folder, progress=self._on_document, **stored) as made:
             check_whole(self.corpus, made, configuration)
         self._longest_s = max(self._longest_s, time.monotonic() - started)
         self._unfinished = None
-        return self._lent(Corpus(folder, **wanted))
+        return self._lent(Corpus(folder, **stored, **wanted))
 
     def _lent(self, opened: Corpus) -> Corpus:
         """The corpus, with the embedder of the present settings if it is the same: models take
@@ -176,7 +194,7 @@ class Trials:
     def _folders(self) -> list[Path]:
         """Folders of corpora; nothing else in the folder is touched."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()
-        return [path for path in found if len(path.name) == 16 and path.is_dir()]
+        return [path for path in found if _NAME.fullmatch(path.name) and Store.exists(path)]
 
     def _known_first(self, key: str, questions: Sequence[str]) -> list[Row]:
         """Rows up to the first question that has none."""
@@ -210,13 +228,18 @@ def question_key(case: SpanCase) -> str:
 
 
 def check_corpus(corpus: Corpus, configurations: Sequence[Configuration]) -> None:
-    """Refuse documents that every configuration leaves in one piece.
+    """Refuse a derived corpus, and documents that every configuration leaves in one piece.
 
     Raises:
-        ConfigError: They are so short.
+        ConfigError: It is one, or they are so short.
         StoreError: There is no corpus.
     """
     corpus.stats()
+    if corpus.origin is not None:
+        raise ConfigError(
+            f"{corpus.folder} is a recipe of {corpus.origin}; tune that corpus (--corpus "
+            f"{corpus.origin}), whose documents its configurations are made from."
+        )
     present = corpus.settings.size
     least = min([present, *(one.changes.get("size", present) for one in configurations)])
     chunks = [c for info in corpus.documents() for c in corpus.store.chunks(info.name)]

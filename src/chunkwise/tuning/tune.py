@@ -294,6 +294,6 @@ def _too_short(done: Race[Configuration]) -> ConfigError:
     return ConfigError(
         f"The time was too short: {measured} of {len(done.configurations)} "
         f"configurations could be asked {LEAST_ASKED} questions, and it takes the present settings "
-        "and one other to compare. What was measured is kept; give more with --budget-minutes, or fewer values "
-        "with --space."
+        "and one other to compare. What was measured is kept; give more with --budget-minutes, "
+        "or fewer values with --space."
     )

@@ -22,8 +22,8 @@ from typing import Final
 import numpy as np
 
 from chunkwise.evaluation.bootstrap import (
-    Floats,
     LEAST_UNITS,
+    Floats,
     Interval,
     Statistic,
     bootstrap,
