@@ -7,7 +7,9 @@ Differs: the partitions come from other chunkers here, not from sampling a train
     so only partitions whose mean chunk is about as long as the first one's compete.
 Exact when: never.
 Cost: all candidates, and two readings of each of their chunks by a language model.
-Helps or hurts: not measured yet.
+Helps or hurts: chunks of 120 tokens in the mean, hybrid search, Chroma's three corpora (231
+    questions), the packaged model: recall at 400 tokens -4.5 points [-8.6, -0.5] against
+    `recursive`, its first candidate. It hurts there.
 """
 
 from __future__ import annotations
