@@ -94,7 +94,9 @@ def rag(
             "questions": len(asked),
         }
         one = judge_of(spec, opened)
-        earlier = baseline and read_earlier_rag(baseline, asked, one.fingerprint)
+        earlier = None
+        if baseline is not None:
+            earlier = read_earlier_rag(baseline, asked, one.fingerprint)
         remembering = RememberingJudge(one, verdicts)
         found = _judged(opened, asked, remembering, rows, hidden=as_json)
     failed = [row for row in found if row.error]
@@ -103,11 +105,9 @@ def rag(
     differences = None if earlier is None else compare_rag(scores, earlier, clusters(asked))
     compared = {} if earlier is None else both_defined(scores, earlier)
     if as_json:
-        against = differences and {
-            "file": str(baseline),
-            "compared": compared,
-            **intervals(differences),
-        }
+        against: dict[str, Any] | None = None
+        if differences is not None:
+            against = {"file": str(baseline), "compared": compared, **intervals(differences)}
         errors = [{"id": row.question.id, "reason": row.error} for row in failed]
         print_json({**about, "failed": errors, **intervals(measures), "baseline": against})
     else:
