@@ -291,3 +291,33 @@ def test_one_sentence_is_enough_and_an_empty_corpus_is_named(tmp_path: Path) -> 
         corpus.remove("a.txt")
         with pytest.raises(DocumentError, match="holds no text"):
             generate(corpus)
+
+
+def test_what_stands_in_a_copy_of_a_hit_is_found(tmp_path: Path) -> None:
+    text = "The pier of Oban was built in 1931. Boats leave it at noon."
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(text)
+    with chunkwise.open(tmp_path / "c", embedder="hashing") as corpus:
+        corpus.add(tmp_path / "a.txt", tmp_path / "b.txt")
+        for name in ("a.txt", "b.txt"):
+            one = draft(corpus, name, "When was the pier of Oban built?", text[:35])
+            assert Sieve(corpus).take(one) == ""
+
+
+@dataclass
+class Schemas(ScriptedModel):
+    """Remembers the schema that it was given."""
+
+    schema: str = "?"
+
+    def stream(self, prompt: Prompt, sampling: SamplingParams) -> Iterator[Delta]:
+        self.schema = sampling.json_schema
+        yield Delta('{"questions": []}')
+
+
+def test_a_schema_is_sent_unless_the_server_knows_none(towns: Corpus) -> None:
+    window = windows_of(towns.document(towns.documents()[0].name))[0]
+    for constrained in (True, False):
+        model = Schemas()
+        list(ModelWriter(model, constrained=constrained).drafts(window, random.Random(0)))
+        assert bool(model.schema) == constrained

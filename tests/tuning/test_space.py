@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -126,3 +127,43 @@ def test_measures_by_name() -> None:
     ):
         with pytest.raises(ConfigError, match=f"Did you mean '{near}'"):
             check_metric(wrong)
+
+
+def test_enrichers_and_situators_are_read_with_their_options(tmp_path: Path) -> None:
+    found = read(tmp_path, 'enrich = ["none", "headings,title", ["title", "keywords"]]')
+    assert [one.changes.get("enrich") for one in found] == [
+        None,
+        "none",
+        ["headings", "title"],
+        ["title", "keywords"],
+    ]
+    given = {"situate": ["situated"], "situate.gain": [0.5]}
+    found = read(tmp_path, json.dumps(given), name="space.json")
+    assert found[1].changes == {"situate": {"name": "situated", "gain": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('enrich = ["titel"]', "Did you mean 'title'"),
+        ('enrich = [{ name = "keywords", mots = 3 }]', "has no option 'mots'"),
+        ("enrich = [3]", "must be names or tables"),
+        ('situate = ["sitated"]', "Did you mean 'situated'"),
+        ('situate = [{ name = "situated", gian = 1.0 }]', "has no option 'gian'"),
+        ("situate.gain = [0.5]", "'none' has no option 'gain'"),
+    ],
+)
+def test_unknown_enrichers_and_situators_are_refused_at_once(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, text)
+
+
+def test_what_is_embedded_is_not_varied_where_it_changes_nothing(tmp_path: Path) -> None:
+    bare = dataclasses.replace(HYBRID, enrich="none")
+    assert not any("context_tokens" in one.changes for one in default_space(bare, "iou"))
+    assert any("context_tokens" in one.changes for one in default_space(HYBRID, "iou"))
+    assert not any("context_tokens" in one.changes for one in default_space(HYBRID, "best_iou"))
+    with pytest.raises(ConfigError, match="does not change with `context_tokens`"):
+        read(tmp_path, "context_tokens = [0, 32]", metric="best_iou")

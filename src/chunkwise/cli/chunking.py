@@ -46,7 +46,8 @@ from chunkwise.evaluation.chunking import (
     summarise_chunking,
 )
 from chunkwise.evaluation.cohesion import cohesion
-from chunkwise.evaluation.generated import FILTERS, Generated, generate
+from chunkwise.evaluation.generated import FILTERS, Generated, generate, writer_of
+from chunkwise.evaluation.question_windows import Writer
 from chunkwise.pipeline.corpus import Corpus
 from chunkwise.registry import spec_name
 from chunkwise.types import Chunk
@@ -144,6 +145,9 @@ def make_questions(
     retriever: RetrieverOption = None,
     model: ModelOption = None,
     base_url: BaseUrlOption = None,
+    unconstrained: Annotated[
+        bool, typer.Option("--unconstrained", help="For servers that know no JSON schema.")
+    ] = False,
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -159,7 +163,8 @@ def make_questions(
     about: dict[str, Any] = {"file": str(file)}
     with open_with(corpus, sets, **flags) as opened, writing(file) as write:
         opened.stats()
-        made = _made(opened, about, count=count, seed=seed, hidden=as_json)
+        writer = writer_of(opened, constrained=not unconstrained)
+        made = _made(opened, about, count=count, seed=seed, writer=writer, hidden=as_json)
         for row in made.rows():
             write(row)
     if as_json:
@@ -180,10 +185,11 @@ def _made(
     *,
     count: int = 100,
     seed: int = 0,
+    writer: Writer | None = None,
     hidden: bool = False,
 ) -> Generated:
     """Questions made from the corpus; `about` says how many, and what was left out is shown."""
-    made = generate(corpus, count=count, seed=seed)
+    made = generate(corpus, count=count, seed=seed, writer=writer)
     for note in () if hidden else made.notes:
         err().print(f"[yellow]note:[/yellow] {escape(note)}")
     about["made_by"] = made.by

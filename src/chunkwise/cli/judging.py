@@ -94,7 +94,9 @@ def rag(
             "questions": len(asked),
         }
         one = judge_of(spec, opened)
-        earlier = None if baseline is None else read_earlier_rag(baseline, asked, one.fingerprint)
+        earlier = None
+        if baseline is not None:
+            earlier = read_earlier_rag(baseline, asked, one.fingerprint)
         remembering = RememberingJudge(one, verdicts)
         found = _judged(opened, asked, remembering, rows, hidden=as_json)
     failed = [row for row in found if row.error]
@@ -105,8 +107,7 @@ def rag(
     if as_json:
         against: dict[str, Any] | None = None
         if differences is not None:
-            about_both = {"file": str(baseline), "compared": compared}
-            against = {**about_both, **intervals(differences)}
+            against = {"file": str(baseline), "compared": compared, **intervals(differences)}
         errors = [{"id": row.question.id, "reason": row.error} for row in failed]
         print_json({**about, "failed": errors, **intervals(measures), "baseline": against})
     else:

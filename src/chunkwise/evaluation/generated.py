@@ -136,10 +136,15 @@ def generate(
     return Generated(sieve.kept, by.name, sieve.made, dict(sieve.dropped), notes)
 
 
-def writer_of(corpus: Corpus) -> Writer:
-    """The language model of the settings, or rules where none is set."""
+def writer_of(corpus: Corpus, *, constrained: bool = True) -> Writer:
+    """The language model of the settings, or rules where none is set.
+
+    Args:
+        corpus: Has the settings.
+        constrained: See `ModelWriter`.
+    """
     if corpus.settings.model:
-        return ModelWriter(corpus.parts.model)
+        return ModelWriter(corpus.parts.model, constrained=constrained)
     return RuleWriter(corpus.parts.segmenter)
 
 
@@ -208,7 +213,7 @@ class Sieve:
 
     def _not_back(self, draft: Draft) -> str:
         hits = self._corpus.search(draft.question, TOP)
-        if not any(_meets(draft.references, hit.document, *hit.chunk.span) for hit in hits):
+        if not any(_meets(draft.references, *each) for hit in hits for each in _spans(hit)):
             return "not_found"
         found = [
             (replace(unit, hit=i), words)
@@ -216,7 +221,9 @@ class Sieve:
             for unit, words in self._units(hit)
         ]
         units, said = [unit for unit, _ in found], [words for _, words in found]
-        ours = [_meets(draft.references, *_place(unit, hits)) for unit in units]
+        ours = [
+            any(_meets(draft.references, *each) for each in _places(unit, hits)) for unit in units
+        ]
         if not any(ours):
             return "not_found"
         return "ambiguous" if self._is_ambiguous(draft, hits, units, said, ours) else ""
@@ -331,7 +338,13 @@ def _meets(references: Sequence[Place], document: str, start: int, end: int) -> 
     )
 
 
-def _place(unit: Unit, hits: Sequence[Hit]) -> tuple[str, int, int]:
-    hit = hits[unit.hit]
-    shift = hit.chunk.span.start
-    return hit.document, shift + unit.start, shift + unit.end
+def _spans(hit: Hit) -> list[tuple[str, int, int]]:
+    """Where the text of a hit stands, and its copies."""
+    return [(hit.document, *hit.chunk.span), *((name, *span) for name, span in hit.copies)]
+
+
+def _places(unit: Unit, hits: Sequence[Hit]) -> list[tuple[str, int, int]]:
+    """Where a unit stands; in a copy that differs a little its place may be off by that."""
+    return [
+        (name, start + unit.start, start + unit.end) for name, start, _ in _spans(hits[unit.hit])
+    ]

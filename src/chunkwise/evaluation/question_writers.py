@@ -98,10 +98,12 @@ class ModelWriter:
     Attributes:
         model: Writes.
         count: Questions asked for in a window.
+        constrained: Ask for replies that must fit a JSON schema; false for servers that cannot.
     """
 
     model: LanguageModel
     count: int = 3
+    constrained: bool = True
     is_english_only: ClassVar[bool] = False
 
     @property
@@ -117,7 +119,8 @@ class ModelWriter:
             RemoteError: The server failed.
         """
         asked = _ASK.format(count=self.count, text=window.text)
-        sampling = SamplingParams(max_tokens=300 * self.count, json_schema=json.dumps(_SCHEMA))
+        schema = json.dumps(_SCHEMA) if self.constrained else ""
+        sampling = SamplingParams(max_tokens=300 * self.count, json_schema=schema)
         prompt = Prompt((Segment("user", asked),))
         said = "".join(delta.text for delta in self.model.stream(prompt, sampling))
         for given in _parsed(said):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from chunkwise.config import EMBEDDING
 from chunkwise.errors import ConfigError
 from chunkwise.registry import nearest
 
@@ -16,6 +17,8 @@ SENT: Final = ("sent_recall", "sent_precision", "sent_iou")
 `budget_tokens`."""
 ASKED: Final = ("retriever", "reranker", "candidates", "selector", "passages", "budget_tokens")
 """Settings that may be tuned and only decide how a corpus is asked."""
+_SEARCHED: Final = tuple(name for name in EMBEDDING if name != "embedder")
+"""Settings of what is embedded; the embedder itself also cuts, with some chunkers."""
 _CHUNKS: Final = ("precision_omega", "best_iou")
 _BUDGET: Final = re.compile(r"recall_at_([1-9][0-9]{0,8})")
 _ALL: Final = (*PASSAGES, *SENT, *_CHUNKS)
@@ -44,11 +47,11 @@ def budgets_of(metric: str) -> tuple[int, ...]:
 
 
 def unseen(metric: str) -> frozenset[str]:
-    """Settings of the search that change nothing in a measure."""
+    """Settings that change nothing in a measure."""
     if metric in SENT:
         return frozenset()
     if metric in PASSAGES:
         return frozenset({"selector", "budget_tokens"})
     if metric in _CHUNKS:
-        return frozenset(ASKED)
+        return frozenset((*ASKED, *_SEARCHED))
     return frozenset({"selector", "budget_tokens", "passages"})

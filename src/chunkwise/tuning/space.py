@@ -16,10 +16,12 @@ from chunkwise.config import FIELDS, RECIPE, Settings
 from chunkwise.errors import ConfigError
 from chunkwise.rag.chunking import chunkers
 from chunkwise.rag.embedding import embedders
+from chunkwise.rag.enrichment import enrichers
 from chunkwise.rag.reranking import rerankers
 from chunkwise.rag.retrieval import retrievers
 from chunkwise.rag.selection import selectors
 from chunkwise.rag.sentences import segmenters
+from chunkwise.rag.situating import situators
 from chunkwise.registry import Registry, Spec, nearest, spec_name
 from chunkwise.tuning.measures import ASKED, unseen
 
@@ -27,6 +29,8 @@ _ROOMS: Final[Mapping[str, Registry[Any]]] = {
     "chunker": chunkers,
     "segmenter": segmenters,
     "embedder": embedders,
+    "enrich": enrichers,
+    "situate": situators,
     "retriever": retrievers,
     "reranker": rerankers,
     "selector": selectors,
@@ -97,16 +101,17 @@ def default_space(present: Settings, metric: str) -> list[Configuration]:
     """A small space around the present settings, which come first.
 
     Two chunkers of whole sentences and paragraphs; half, all and double of the size; overlap for
-    the recursive one. Where vectors are searched, with and without the prefix of headings, and
-    where the retriever is `hybrid`, three weights of the vectors. Where the measure punishes too
-    many passages, half as many too.
+    the recursive one. Where vectors are searched and texts have a prefix (`enrich`), with and
+    without it, and where the retriever is `hybrid`, three weights of the vectors. Where the measure
+    punishes too many passages, half as many too.
     """
     size = present.size
     sizes: dict[str, list[Any]] = {"size": [max(1, size // 2), size, 2 * size], "overlap": [0]}
     overlaps: dict[str, list[Any]] = {"size": [size, 2 * size], "overlap": [size // 4]}
     rest: dict[str, list[Any]] = {}
     retriever, blind = spec_name(present.retriever), unseen(metric)
-    if retriever != "bm25":
+    has_prefix = bool(config.specs_of(present.enrich, "enrich"))
+    if retriever != "bm25" and has_prefix and "context_tokens" not in blind:
         sizes["context_tokens"] = [0, 32]
     if retriever == "hybrid" and "retriever" not in blind:
         rest["retriever.dense_weight"] = [0.5, 1.0, 2.0]
@@ -172,11 +177,13 @@ def _configuration(
         setting, _, option = name.partition(".")
         if option:
             spec = values.get(setting, getattr(present, setting))
+            if setting == "enrich":
+                spec = _only(config.specs_of(spec, setting), name, source)
             given = {"name": spec} if isinstance(spec, str) else dict(spec)
             values[setting] = {**given, option: value}
     for name in values.keys() & _ROOMS.keys():
         if values[name] != "none":
-            values[name] = _plain(name, values[name], source)
+            values[name] = _listed(name, values[name], source)
     apart = {name: value for name, value in values.items() if name != "overlap"}
     least = {"overlap": values.get("overlap", present.overlap), "size": _LARGE}
     try:
@@ -197,7 +204,28 @@ def _configuration(
 
 def _present(name: str, present: Settings) -> Any:
     value = getattr(present, name)
-    return _plain(name, value, "present") if name in _ROOMS and value != "none" else value
+    return _listed(name, value, "present") if name in _ROOMS and value != "none" else value
+
+
+def _only(specs: Sequence[Spec], option: str, source: object) -> Spec:
+    if len(specs) != 1:
+        raise ConfigError(
+            f"{source}: {option!r} is an option of one algorithm and there are {len(specs)}; give "
+            "the options in the list of the setting."
+        )
+    return specs[0]
+
+
+def _listed(setting: str, value: Any, source: object) -> Any:
+    """See `_plain`; of all algorithms of a setting that takes several, alone where it is one."""
+    if setting != "enrich":
+        return _plain(setting, value, source)
+    try:
+        specs = config.specs_of(value, setting)
+    except (TypeError, AttributeError) as exc:
+        raise ConfigError(f"{source}: `{setting}` must be names or tables, got {value!r}.") from exc
+    found = [_plain(setting, spec, source) for spec in specs]
+    return found[0] if len(found) == 1 else found or "none"
 
 
 def _plain(setting: str, spec: Spec, source: object) -> Spec:
