@@ -153,3 +153,9 @@ def test_what_is_wrong_is_named(given: str, code: int, message: str, shared: Pat
     done = process("tune", *given.split(), cwd=shared)
     assert done.returncode == code
     assert message in done.stderr.replace("\n", " ")
+
+
+def test_a_file_that_cannot_be_written_is_said_before_the_run(folder: Path) -> None:
+    done = process(*TUNE, "--plot", "no/such.png", cwd=folder)
+    assert "cannot be written" in done.stderr.replace("\n", " ")
+    assert not (folder / "c" / "tune").exists()
