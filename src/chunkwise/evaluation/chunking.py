@@ -102,7 +102,7 @@ def evaluate_chunking(
     every = [Place(name, chunk.span) for name, some in read.items() for chunk in some]
     chunking, most = Chunking(every), max(budgets, default=0)
     for case in cases:
-        best = [_place_of(hit) for hit in corpus.search(case.question, k)]
+        best = [place_of(hit) for hit in corpus.search(case.question, k)]
         ranked = _ranked(corpus, case.question, most) if budgets else []
         yield score_case(case.references, best, ranked, chunking, budgets=budgets)
 
@@ -203,11 +203,12 @@ def _ranked(corpus: Corpus, question: str, most: int) -> list[Retrieved]:
     while True:
         hits = corpus.search(question, depth)
         if len(hits) < depth or sum(hit.chunk.tokens for hit in hits) > most:
-            return [Retrieved(_place_of(hit), hit.chunk.tokens) for hit in hits]
+            return [Retrieved(place_of(hit), hit.chunk.tokens) for hit in hits]
         depth *= 4
 
 
-def _place_of(hit: Hit) -> Place:
+def place_of(hit: Hit) -> Place:
+    """Where a hit stands."""
     return Place(hit.document, hit.chunk.span)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from chunkwise import __version__
 from chunkwise.config import FIELDS
 from chunkwise.errors import ConfigError
+from chunkwise.evaluation.chunking import place_of
 from chunkwise.evaluation.spans import (
     Chunking,
     Place,
@@ -103,8 +104,7 @@ class Trials:
         if stored.key not in self._recipes:
             present = self.corpus
             parts = Parts(dataclasses.replace(present.settings, **stored.changes))
-            if parts.settings.embedder == present.settings.embedder:
-                parts.embedder = present.parts.embedder
+            parts.borrow_embedder(present.parts)
             self._recipes[stored.key] = parts.recipe()
         return self._recipes[stored.key]
 
@@ -161,10 +161,8 @@ class Trials:
         return self._lent(Corpus(folder, **stored, **wanted))
 
     def _lent(self, opened: Corpus) -> Corpus:
-        """The corpus, with the embedder of the present settings if it is the same: models take
-        seconds to load."""
-        if opened.settings.embedder == self.corpus.settings.embedder:
-            opened.parts.embedder = self.corpus.parts.embedder
+        """The corpus, with the embedder of the present settings if it is the same."""
+        opened.parts.borrow_embedder(self.corpus.parts)
         return opened
 
     def _on_document(self, progress: Progress) -> None:
@@ -265,7 +263,7 @@ def measure(opened: Corpus, case: SpanCase, chunking: Chunking, budgets: Sequenc
     started = time.perf_counter()
     hits = opened.search(case.question, settings.candidates)
     ms = (time.perf_counter() - started) * 1000
-    best = [_place(hit) for hit in hits[: settings.passages]]
+    best = [place_of(hit) for hit in hits[: settings.passages]]
     ranked = _deep(opened, case.question, hits, max(budgets))
     row = score_case(case.references, best, ranked, chunking, budgets=budgets)
     return {**row, **_sent(opened, case, hits), "ms": ms}
@@ -277,7 +275,7 @@ def _deep(opened: Corpus, question: str, hits: list[Hit], most: int) -> list[Ret
     while len(hits) >= depth and sum(hit.chunk.tokens for hit in hits) <= most:
         depth *= 4
         hits = opened.search(question, depth)
-    return [Retrieved(_place(hit), hit.chunk.tokens) for hit in hits]
+    return [Retrieved(place_of(hit), hit.chunk.tokens) for hit in hits]
 
 
 def _sent(opened: Corpus, case: SpanCase, hits: list[Hit]) -> Row:
@@ -285,7 +283,7 @@ def _sent(opened: Corpus, case: SpanCase, hits: list[Hit]) -> Row:
     settings = opened.settings
     budget = Budget(settings.budget_tokens, settings.passages)
     sent = opened.parts.selector.select(Query(case.question), hits, budget)
-    scores = score_spans(case.references, [_place(hit) for hit in sent], Chunking([]))
+    scores = score_spans(case.references, [place_of(hit) for hit in sent], Chunking([]))
     cost = passage_cost(opened.parts.counter)
     return {
         "sent_recall": scores.recall,
@@ -293,10 +291,6 @@ def _sent(opened: Corpus, case: SpanCase, hits: list[Hit]) -> Row:
         "sent_iou": scores.iou,
         "sent_tokens": float(sum(cost(hit) for hit in sent)),
     }
-
-
-def _place(hit: Hit) -> Place:
-    return Place(hit.document, hit.chunk.span)
 
 
 def _sizes(opened: Corpus) -> dict[str, float]:
