@@ -58,6 +58,7 @@ LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("and headings", {"retriever": "dense"}),
     ("hybrid (the default)", {"retriever": "hybrid"}),
     ("and keywords", {"enrich": "headings,keywords"}),
+    ("and completion", {"enrich": ["headings", {"name": "completion", "max_tokens": 64}]}),
     ("situated 0.2", {"situate": {"name": "situated", "gain": 0.2}}),
     ("situated 0.4", {"situate": {"name": "situated", "gain": 0.4}}),
     ("reranked by maxsim", {"reranker": "maxsim"}),

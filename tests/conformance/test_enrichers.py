@@ -23,6 +23,7 @@ from tests.fakes import (
     HashingEmbedder,
     ScriptedModel,
     SimpleSegmenter,
+    UndecidedModel,
 )
 
 COUNTERS = ["chars", "words", "bpe"]
@@ -36,7 +37,10 @@ LIMIT = 30
 
 def build(name: str, counts: str = "words", **options: Any) -> Enricher:
     return enrichers.build(
-        {"name": name, **options}, counter=counter(counts), segmenter=SimpleSegmenter()
+        {"name": name, **options},
+        counter=counter(counts),
+        segmenter=SimpleSegmenter(),
+        foreseer=UndecidedModel(),
     )
 
 

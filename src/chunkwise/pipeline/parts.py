@@ -166,8 +166,8 @@ class Parts:
     def _enricher(self, spec: Spec) -> Enricher:
         parts: dict[str, Any] = {"counter": self.counter}
         parts["max_tokens"] = self.settings.context_tokens
-        if "segmenter" in enrichers.options(spec_name(spec)):
-            parts["segmenter"] = self.segmenter
+        for name in {"segmenter", "foreseer"}.intersection(enrichers.options(spec_name(spec))):
+            parts[name] = getattr(self, name)
         if _is_written(spec):
             parts["model"] = self.model
         return enrichers.build(spec, **parts)
@@ -469,8 +469,9 @@ class Parts:
         stated, situate = [_stated(spec) for spec in specs], _stated(s.situate)
         if stated != ["headings"]:
             said += f" enrich={json.dumps(stated, sort_keys=True)}"
-        if any("segmenter" in enrichers.options(spec_name(spec)) for spec in specs):
-            said += f" segmenter={self.segmenter.fingerprint}"
+        for name in ("segmenter", "foreseer"):
+            if any(name in enrichers.options(spec_name(spec)) for spec in specs):
+                said += f" {name}={getattr(self, name).fingerprint}"
         if any(_is_written(spec) for spec in specs):
             said += f" model={self.model.fingerprint}"
         if situate != "none":

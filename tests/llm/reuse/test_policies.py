@@ -199,7 +199,7 @@ def picked_by(policy: Any, prompt: Prompt, dense: Dense) -> set[int]:
         for (first, end), need in zip(prompt.chunks, needs(policy, prompt, dense), strict=True):
             scores[first:end] *= need
 
-    first = most(links, looked, count // 4) if links else set()
+    first = most(links, looked, count // 8) if links else set()
     return first | most(set(tokens) - first, scores, count - len(first))
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chunkwise.llm.probing import asked_layers
+from chunkwise.llm.reuse.combined import LINK_SHARE
 from chunkwise.training.nano.measure import Verdict
 from chunkwise.training.nano.network import Heads, Llama, Past, rotate
 from chunkwise.training.nano.questions.base import UNANSWERABLE
@@ -125,7 +126,7 @@ def pick(attention: Tensor, reading: Reading, counts: Tensor) -> Tensor:
         counts: How many, of each question.
     """
     counts = counts.unsqueeze(1)
-    first = reading.is_link & (_rank(attention, reading.is_link) < counts // 4)
+    first = reading.is_link & (_rank(attention, reading.is_link) < counts // LINK_SHARE)
     others = (reading.chunk > 0) & ~first
     left = counts - first.sum(1, keepdim=True)
     return first | (others & (_rank(attention, others) < left))

@@ -155,7 +155,7 @@ STAGES = (
     Stage(
         "reused",
         1.0,
-        replace(EVERYTHING, alike=_ALIKE),
+        replace(EVERYTHING, odds={**_ALL, "bridge": 6.0}, alike=_ALIKE),
         text=0.05,
         real=0.05,
         reused=0.7,
