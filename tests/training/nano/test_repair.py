@@ -32,9 +32,11 @@ SHAPE = Shape(32, 64, 3, 4, 2)
 def made(tokenizer_text: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Llama, Path]:
     model = Llama(SHAPE, wrapped(tokenizer_text).vocab_size)
     start(model, 1)
+    drawing = torch.Generator().manual_seed(1)
     with torch.no_grad():  # attention as uneven as trained ones
         for weight in model.parameters():
-            weight.mul_(4) if weight.ndim > 1 else weight.mul_(torch.rand_like(weight) + 0.5)
+            factor = torch.rand(weight.shape, generator=drawing) + 0.5 if weight.ndim == 1 else 4
+            weight.mul_(factor)
     folder = tmp_path_factory.mktemp("model")
     export(model, tokenizer_text, folder, dtype=torch.float32)
     return model, folder
