@@ -244,7 +244,7 @@ class Store:
         with self.snapshot():
             keys = [bytes.fromhex(key) for key in embed_ids]
             forms = writing.known_keys(self._connection, "form", keys)
-            found = writing.with_vectors(self._connection, forms.values(), fingerprint)
+            found = reading.vector_places(self._connection, forms.values(), fingerprint)
         have = {key.hex() for key, form in forms.items() if form in found}
         return set(embed_ids) - have
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from chunkwise.errors import StoreError
 from chunkwise.store.codec import Encoded, encode
+from chunkwise.store.reading import vector_places
 from chunkwise.store.searchable import searchable
 from chunkwise.store.values import Changes, Prepared
 from chunkwise.store.vectors import VectorFiles
@@ -189,7 +190,8 @@ def _store_vectors(
     """Append the vectors that are used and not yet there."""
     wanted = {forms[key]: key for key in vectors if key in forms}
     wanted = {
-        form: wanted[form] for form in wanted.keys() - with_vectors(connection, wanted, fingerprint)
+        form: wanted[form]
+        for form in wanted.keys() - vector_places(connection, wanted, fingerprint).keys()
     }
     if not wanted:
         return
@@ -202,18 +204,6 @@ def _store_vectors(
         "INSERT INTO vector VALUES (?, ?, ?)",
         [(segment, row, form) for (segment, row), form in zip(places, order, strict=True)],
     )
-
-
-def with_vectors(
-    connection: sqlite3.Connection, forms: Collection[int], fingerprint: str
-) -> set[int]:
-    """Those of the forms that have a vector of the embedder."""
-    found = connection.execute(
-        "SELECT vector.form FROM vector JOIN segment ON segment.id = vector.segment "
-        "WHERE segment.fingerprint = ? AND vector.form IN (SELECT value FROM json_each(?))",
-        (fingerprint, json.dumps(list(forms))),
-    )
-    return {form for (form,) in found}
 
 
 def _new_places(

@@ -12,7 +12,11 @@ Differs: sentences of the document, word by word, found by search and a language
 Exact when: `max_tokens` is 0: texts are embedded alone.
 Cost: a reading of the chunk by the model for each candidate, and again for each one taken; again at
     each change of the document.
-Helps or hurts: not measured yet.
+Helps or hurts: at most 64 tokens of it behind the headings, with all-MiniLM-L6-v2, hybrid search,
+    recursive chunks of 140 tokens, 231 questions on three corpora of Chroma's evaluation, the
+    packaged model: recall at 400 tokens -3.1 points [-6.9, +0.4] against headings alone, at 1,600
+    tokens -2.7 [-5.3, -0.5] (95 % paired bootstrap): what comes before is found for what follows.
+    It hurts there; who reads a chunk alone sees what it leans on (`chunk --enriched`).
 """
 
 from __future__ import annotations
