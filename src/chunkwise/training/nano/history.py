@@ -23,7 +23,8 @@ class Measured:
     Attributes:
         step: Steps done.
         stage: Index of the stage that they belong to.
-        figures: Accuracy by kind, on fresh validation questions of that stage.
+        figures: Accuracy by kind and of all together, on fresh validation questions of that stage;
+            `reused`: over reused chunks.
         is_reached: Whether they ended the stage.
     """
 

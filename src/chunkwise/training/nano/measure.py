@@ -102,10 +102,14 @@ def accuracy(verdicts: Sequence[Verdict]) -> dict[str, float]:
     return {kind: round(sum(v) / len(v), 4) for kind, v in sorted(by_kind.items())}
 
 
+def share_right(verdicts: Sequence[Verdict]) -> float:
+    """Share of right answers."""
+    return round(sum(verdict.is_right for verdict in verdicts) / max(len(verdicts), 1), 4)
+
+
 def two_passage(verdicts: Sequence[Verdict]) -> float:
     """Share of right answers to the questions that need an earlier passage to read a later one."""
-    far = [verdict.is_right for verdict in verdicts if verdict.is_far]
-    return round(sum(far) / max(len(far), 1), 4)
+    return share_right([verdict for verdict in verdicts if verdict.is_far])
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ except ImportError as exc:
         'Training nano needs torch, tokenizers and safetensors: `pip install "chunkwise[train]"`.'
     ) from exc
 
-_VERSION = 3  # raised when the same options and data would give other weights
+_VERSION = 4  # raised when the same options and data would give other weights
 _LIMITS = (
     "Answers in the words of its passages what it was trained to ask of them; it knows "
     "nothing of the world and cannot chat.",
@@ -245,7 +245,8 @@ class NanoTask:
             while sum(len(row.questions) for row in rows) < self.recipe.questions:
                 rows += self._drawing.rows(stage.mix, chance, "valid")
             tools = self._tools()
-            figures = measure.accuracy(tools.judged(rows))
+            told = tools.judged(rows)
+            figures = measure.accuracy(told) | {"all": measure.share_right(told)}
             if stage.reused:
                 verdicts = tools.judged_reused(rows, chance, ratio=final.RATIO)
                 figures["reused"] = measure.two_passage(verdicts)
