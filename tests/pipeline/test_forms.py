@@ -127,6 +127,17 @@ def test_settings_are_in_the_recipe_and_change_what_is_embedded(tmp_path: Path) 
         assert corpus.check() == []
 
 
+def test_the_packaged_model_tells_what_a_chunk_leans_on() -> None:
+    made = parts(size=40, enrich=["completion"])
+    document = parse(SAMPLE.read_bytes(), name=SAMPLE.name)
+    chunks = cut(document, made.chunker.split(document), made.counter, size=40)[:8]
+    said = [each.get("completion", ()) for each in made.forms.enrichments(document, chunks)]
+    assert any(said)
+    for chunk, sentences in zip(chunks, said, strict=True):
+        assert all(each in document.text[: chunk.span.start] for each in sentences)
+    assert made.foreseer.fingerprint in made.recipe()["embed"]
+
+
 def test_a_corpus_made_before_the_settings_were_there_stays_as_it_is(tmp_path: Path) -> None:
     with chunkwise.open(tmp_path / "c", embedder="hashing", size=60) as corpus:
         corpus.add(SAMPLE)
