@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 3  # raised when the same model and policy would get other figures
+_VERSION = 4  # raised when the same model and policy would get other figures
 _FOLDER = "fidelity"
 
 
