@@ -199,12 +199,25 @@ def _written(case: SpanCase) -> list[dict[str, Any]]:
 
 def _ranked(corpus: Corpus, question: str, most: int) -> list[Retrieved]:
     """The best chunks, best first, enough to fill so many tokens."""
-    depth = _DEPTH
-    while True:
-        hits = corpus.search(question, depth)
-        if len(hits) < depth or sum(hit.chunk.tokens for hit in hits) > most:
-            return [Retrieved(place_of(hit), hit.chunk.tokens) for hit in hits]
+    return deepened(corpus, question, corpus.search(question, _DEPTH), _DEPTH, most)
+
+
+def deepened(
+    corpus: Corpus, question: str, hits: Sequence[Hit], depth: int, most: int
+) -> list[Retrieved]:
+    """Hits, best first, and more of them where they do not fill the tokens.
+
+    Args:
+        corpus: Is searched for more.
+        question: What was asked.
+        hits: What a search for `depth` hits gave.
+        depth: How many were searched for.
+        most: Tokens.
+    """
+    while len(hits) >= depth and sum(hit.chunk.tokens for hit in hits) <= most:
         depth *= 4
+        hits = corpus.search(question, depth)
+    return [Retrieved(place_of(hit), hit.chunk.tokens) for hit in hits]
 
 
 def place_of(hit: Hit) -> Place:

@@ -15,11 +15,10 @@ from typing import Any, Final
 from chunkwise import __version__
 from chunkwise.config import FIELDS
 from chunkwise.errors import ConfigError
-from chunkwise.evaluation.chunking import place_of
+from chunkwise.evaluation.chunking import deepened, place_of
 from chunkwise.evaluation.spans import (
     Chunking,
     Place,
-    Retrieved,
     SpanCase,
     score_case,
     score_spans,
@@ -264,18 +263,9 @@ def measure(opened: Corpus, case: SpanCase, chunking: Chunking, budgets: Sequenc
     hits = opened.search(case.question, settings.candidates)
     ms = (time.perf_counter() - started) * 1000
     best = [place_of(hit) for hit in hits[: settings.passages]]
-    ranked = _deep(opened, case.question, hits, max(budgets))
+    ranked = deepened(opened, case.question, hits, settings.candidates, max(budgets))
     row = score_case(case.references, best, ranked, chunking, budgets=budgets)
     return {**row, **_sent(opened, case, hits), "ms": ms}
-
-
-def _deep(opened: Corpus, question: str, hits: list[Hit], most: int) -> list[Retrieved]:
-    """The hits, and more of them where they do not fill so many tokens."""
-    depth = opened.settings.candidates
-    while len(hits) >= depth and sum(hit.chunk.tokens for hit in hits) <= most:
-        depth *= 4
-        hits = opened.search(question, depth)
-    return [Retrieved(place_of(hit), hit.chunk.tokens) for hit in hits]
 
 
 def _sent(opened: Corpus, case: SpanCase, hits: list[Hit]) -> Row:

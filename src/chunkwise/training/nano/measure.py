@@ -96,10 +96,10 @@ def in_batches(rows: Iterable[Row], batch_tokens: int) -> Iterator[list[Row]]:
 
 def accuracy(verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Share of right answers by kind, from 0 to 1."""
-    by_kind: dict[str, list[bool]] = defaultdict(list)
+    by_kind: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
-        by_kind[verdict.kind].append(verdict.is_right)
-    return {kind: round(sum(v) / len(v), 4) for kind, v in sorted(by_kind.items())}
+        by_kind[verdict.kind].append(verdict)
+    return {kind: share_right(each) for kind, each in sorted(by_kind.items())}
 
 
 def share_right(verdicts: Sequence[Verdict]) -> float:

@@ -23,13 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chunkwise.llm.probing import asked_layers
-from chunkwise.llm.reuse.combined import LINK_SHARE
+from chunkwise.llm.reuse.combined import LINK_SHARE, Combined
 from chunkwise.training.nano.measure import Verdict
 from chunkwise.training.nano.network import Heads, Llama, Past, rotate
 from chunkwise.training.nano.questions.base import UNANSWERABLE
 from chunkwise.training.nano.reused import (
     COUNTED,
-    LINK_TOKENS,
     UNSEEN,
     Example,
     ReusedBatch,
@@ -83,7 +82,7 @@ def answering(model: Llama, batch: ReusedBatch) -> Answering:
     stale = _tensors(batch.stale, device)
     past = [Past(*(t[context] for t in each)) for each in _read(model, stale)]
     chunk = stale[1][context]
-    is_link = (chunk > 0) & (stale[3][context] < anchor.unsqueeze(1) + LINK_TOKENS)
+    is_link = (chunk > 0) & (stale[3][context] < anchor.unsqueeze(1) + Combined.tokens)
     reading = Reading(stale[0][context], chunk, stale[2][context], is_link)
     picked = pick(_attention(model, reading, past, Fresh(ids, positions), role), reading, counts)
     size = min(-(-int(batch.asked[1].max()) // 8) * 8, picked.shape[1])

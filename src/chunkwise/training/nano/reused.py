@@ -20,8 +20,6 @@ from chunkwise.training.nano.sight import padded
 
 QUESTION_TOKENS = 64
 """Tokens at the end of the prompt whose attention counts, at most; as in the engine."""
-LINK_TOKENS = 4
-"""First tokens of a chunk that a part of the budget goes to; as `combined` has it."""
 UNSEEN, SEEN, COUNTED = range(3)
 """What a token is to the first pass: not computed, computed, and its attention counted."""
 _MULTIPLE = 8  # widths of masks that CUDA's attention takes as they are
