@@ -20,7 +20,7 @@ QUANTIZATIONS: list[Quantization] = ["none", "int8", "int4"]
 DTYPES = [torch.bfloat16, torch.float32]
 
 
-@pytest.fixture(params=["native", "torch", "no tiles", "all tiles"])
+@pytest.fixture(params=["native", "torch", "no AMX", "all AMX"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs a test with the C++ kernels, without them, and with them on a machine without AMX."""
     if request.param == "torch":
@@ -30,7 +30,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
             native.library()
         except native.Unavailable as exc:
             pytest.skip(str(exc))
-    if request.param == "all tiles":  # any number of rows on our own AMX kernels
+    if request.param == "all AMX":  # any number of rows on our own AMX kernels
         monkeypatch.setattr(cpu_linear, "_TILE_ROWS", {"int8": 1, "int4": 1})
     return request.param
 
@@ -38,8 +38,8 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 def make(path: str, dtype: torch.dtype) -> CpuLinear:
     kernels = CpuLinear(dtype)
     assert (kernels._native is None) == (path == "torch")
-    if path == "no tiles":
-        kernels._tiles = False
+    if path == "no AMX":
+        kernels._amx = False
     return kernels
 
 
@@ -196,7 +196,7 @@ def test_one_form_of_bfloat16_weights_is_kept(path: str) -> None:
     weight = torch.randn(64, 96).bfloat16()
     kernels = make(path, torch.bfloat16)
     packed = kernels.pack(weight)
-    assert (packed.dense is None) == kernels._tiles
+    assert (packed.dense is None) == (path != "torch")
     if packed.dense is not None:
         assert packed.dense.data_ptr() == weight.data_ptr()
     assert packed.nbytes == weight.nbytes

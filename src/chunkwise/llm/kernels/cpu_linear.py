@@ -3,7 +3,7 @@
 What limits a product depends on its rows. With few, every weight is read for little work: the
 time is the bytes of the weights over the memory bandwidth, and 8- or 4-bit weights are faster in
 proportion. With many, the arithmetic is the limit and widened weights cost nothing. See
-`csrc/linear_amx.h` and `csrc/linear_quant.h` for how each is done.
+`csrc/linear_amx.h`, `csrc/linear_vectors.h` and `csrc/linear_quant.h` for how each is done.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _INT8_OP_ROWS = 16
 class CpuLinear:
     """`Kernels.pack` and `Kernels.linear` on the CPU.
 
-    float32 weights that are not quantised go to torch, and bfloat16 ones where there is no AMX. Of
-    every weight one form is kept: the row-major matrix as it was given, its tiles (bfloat16 on
-    AMX, `csrc/linear_amx.h`), or the quantised numbers.
+    float32 weights that are not quantised go to torch. Of every weight one form is kept: the
+    row-major matrix as it was given, its tiles (bfloat16, `csrc/linear_tiles.h`), or the quantised
+    numbers.
 
     With the C++ kernels, quantised weights meet float32 activations, and few rows of bfloat16
     ones, as 16-bit whole numbers with a scale per row and 32 columns; many rows of bfloat16 meet
@@ -57,7 +57,7 @@ class CpuLinear:
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self._native, self._why_not = _load()
-        self._tiles = self._native is not None and bool(self._native.has_tiles())
+        self._amx = self._native is not None and bool(self._native.has_amx())
 
     def reasons(self) -> dict[str, str]:
         """See `Kernels.reasons`."""
@@ -66,10 +66,10 @@ class CpuLinear:
             return {name: f"{choice}: {self._why_not}" for name, choice in how.items()}
         dense = "torch"
         if self.dtype == torch.bfloat16:
-            dense = "C++ on AMX tiles" if self._tiles else "torch: the processor has no AMX"
+            dense = f"C++ on {'AMX tiles' if self._amx else 'AVX-512 vectors of bfloat16'}"
         elif self.dtype == torch.float32:
             dense = "torch: the C++ kernels are for bfloat16"
-        many = "; many rows: AMX tiles" if self._tiles and self.dtype == torch.bfloat16 else ""
+        many = "; many rows: AMX tiles" if self._amx and self.dtype == torch.bfloat16 else ""
         return {"linear": dense, "linear (int8, int4)": f"C++ on AVX-512 VNNI{many}"}
 
     def pack(
@@ -83,7 +83,8 @@ class CpuLinear:
         """See `Kernels.pack`."""
         out_features, in_features = weight.shape
         result = Weight(out_features, in_features, quantization, None, bias)
-        if quantization == "none" and self._native is not None and self._packs(weight):
+        is_narrow = weight.dtype == torch.bfloat16
+        if quantization == "none" and self._native is not None and is_narrow:
             result.packed = {"tiles": _pack_tiles(self._native, weight.contiguous(), gated=gated)}
             result.is_gated = gated
         elif quantization == "none":
@@ -116,9 +117,6 @@ class CpuLinear:
         pairs: Tensor = units[rows // 32, :, rows // 16 % 2, :, rows % 16]  # (n, tiles along k, 16)
         return pairs.view(self.dtype).flatten(1)[:, : weight.in_features].contiguous()
 
-    def _packs(self, weight: Tensor) -> bool:
-        return self._tiles and weight.dtype == torch.bfloat16
-
     def _tiled(self, functions: _Functions, x: Tensor, weight: Weight) -> Tensor:
         outputs = weight.out_features // 2 if weight.is_gated else weight.out_features
         out = x.new_empty((x.shape[0], outputs))
@@ -133,6 +131,7 @@ class CpuLinear:
             weight.is_gated,
             None if bias is None else bias.data_ptr(),
             out.data_ptr(),
+            self._amx,
             torch.get_num_threads(),
         )
         return out
@@ -153,7 +152,7 @@ class CpuLinear:
             8 if weight.quantization == "int8" else 4,
             None if bias is None else bias.data_ptr(),
             out.data_ptr(),
-            _TILE_ROWS[weight.quantization] if self._tiles else 1 << 30,
+            _TILE_ROWS[weight.quantization] if self._amx else 1 << 30,
             torch.get_num_threads(),
         )
         return out
@@ -162,7 +161,7 @@ class CpuLinear:
 class _Functions(NamedTuple):
     """Functions of `csrc/linear.cpp`, with their argument types set once."""
 
-    has_tiles: ctypes._NamedFuncPointer
+    has_amx: ctypes._NamedFuncPointer
     pack: ctypes._NamedFuncPointer
     tiled: ctypes._NamedFuncPointer
     quantized: ctypes._NamedFuncPointer
@@ -175,22 +174,22 @@ def _load() -> tuple[_Functions | None, str]:
     except native.Unavailable as exc:
         return None, str(exc)
     functions = _Functions(
-        library.cw_linear_has_tiles,
+        library.cw_linear_has_amx,
         library.cw_linear_pack,
         library.cw_linear_bf16,
         library.cw_linear_quant,
     )
     p, n = c_void_p, c_long
-    functions.has_tiles.argtypes, functions.has_tiles.restype = [], c_int
+    functions.has_amx.argtypes, functions.has_amx.restype = [], c_int
     functions.pack.argtypes = [p, n, n, c_int, p, c_int]
-    functions.tiled.argtypes = [p, n, n, p, n, n, c_int, p, p, c_int]
+    functions.tiled.argtypes = [p, n, n, p, n, n, c_int, p, p, c_int, c_int]
     functions.quantized.argtypes = [p, n, n, c_int, p, p, n, n, c_int, p, p, n, c_int]
     functions.pack.restype = functions.tiled.restype = functions.quantized.restype = None
     return functions, ""
 
 
 def _pack_tiles(functions: _Functions, weight: Tensor, *, gated: bool) -> Tensor:
-    """Tiles as `csrc/linear_amx.h` says: `(numbers,)` bfloat16, of rows and columns rounded up."""
+    """Tiles as `csrc/linear_tiles.h` says: `(numbers,)` bfloat16, rows and columns rounded up."""
     rows, columns = weight.shape
     half = rows // 2 if gated else rows
     unit = _TILE_PAIR // 2 if gated else _TILE_PAIR  # rows of a half

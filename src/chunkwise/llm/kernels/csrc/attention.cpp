@@ -59,7 +59,8 @@ class Worker {
       const Part& part = call_.plan->parts[p];
       const int64_t first = std::max<int64_t>(0, item_.key - before);
       const int64_t end = std::min(part.num_keys, item_.end_key - before);
-      if (first < end) see(part, first, end);
+      const bool is_last = p + 1 == chain_.end_part || before + part.num_keys >= item_.end_key;
+      if (first < end) see(part, is_last ? nullptr : &part + 1, first, end);
       before += part.num_keys;
     }
     finish();
@@ -71,7 +72,8 @@ class Worker {
     int64_t min_low, max_low, min_high, max_high;
   };
 
-  void see(const Part& part, int64_t first, int64_t end) {
+  // `following`: the part that is seen next, or null.
+  void see(const Part& part, const Part* following, int64_t first, int64_t end) {
     Range ranges[MAX_LANES / 16 + 1];
     int64_t from = end, to = first;
     for (int64_t b = 0; b < blocks_; ++b) {
@@ -83,20 +85,20 @@ class Worker {
       turn_queries(part, b);
       from = std::min(from, ranges[b].min_low), to = std::max(to, ranges[b].max_high);
     }
-    const int64_t offset = call_.layer * part.layer_stride + item_.head * part.capacity * D_;
-    const T* k = static_cast<const T*>(part.k) + offset;
-    const T* v = static_cast<const T*>(part.v) + offset;
-    // Few lanes wait for memory: smaller blocks, and the next one is fetched while this one is seen,
-    // a quarter before each part of the work: all at once they would stand in each other's way.
-    const bool few = lanes_ <= 16;
-    const int64_t keys_a_step = few ? FEW_KEYS : KEYS;
+    const T *k = keys_of(part), *v = values_of(part);
+    // Few lanes wait for memory: smaller blocks.
+    const int64_t keys_a_step = lanes_ <= 16 ? FEW_KEYS : KEYS;
     for (int64_t key = from; key < to; key += keys_a_step) {
       const int n = std::min(keys_a_step, to - key);
-      const int64_t next = key + keys_a_step;
-      const int64_t count = few ? std::max<int64_t>(0, std::min(keys_a_step, to - next)) : 0;
-      next_keys_ = k + next * D_, next_values_ = v + next * D_, next_size_ = count * D_;
+      if (key + n < to) {
+        aim(part, key + n, std::min(keys_a_step, to - key - n));
+      } else if (following) {
+        aim(*following, 0, std::min(keys_a_step, following->num_keys));
+      } else {
+        ahead_.size = 0;
+      }
       const T* keys = key_block(k, key, n, part.capacity);
-      fetch_quarter(0);
+      fetch();
       if constexpr (BF16) transpose_values(v + key * D_, D_, n, values_, KEYS / 32);
       for (int64_t b = 0; b < blocks_; ++b) {
         const Range& range = ranges[b];
@@ -108,12 +110,26 @@ class Worker {
     }
   }
 
-  // A quarter of the next block, on its way to the cache: two of keys, two of values.
-  void fetch_quarter(int i) const {
-    const char* at = reinterpret_cast<const char*>(i < 2 ? next_keys_ : next_values_);
-    const int64_t half = next_size_ / 2 * sizeof(T);
-    for (int64_t byte = i % 2 * half; byte < (i % 2 + 1) * half; byte += 64)
-      _mm_prefetch(at + byte, _MM_HINT_T1);
+  const T* keys_of(const Part& part) const { return static_cast<const T*>(part.k) + start(part); }
+  const T* values_of(const Part& part) const { return static_cast<const T*>(part.v) + start(part); }
+  int64_t start(const Part& part) const {
+    return call_.layer * part.layer_stride + item_.head * part.capacity * D_;
+  }
+
+  // While a block of keys is seen the next one is fetched, a share of it before each part of the work:
+  // all at once they would stand in each other's way.
+  void aim(const Part& part, int64_t key, int64_t count) {
+    ahead_.from[0] = reinterpret_cast<const char*>(keys_of(part) + key * D_);
+    ahead_.from[1] = reinterpret_cast<const char*>(values_of(part) + key * D_);
+    ahead_.size = count * D_ * sizeof(T);
+    ahead_.done = 0;
+    ahead_.share = (2 * ahead_.size / (1 + 3 * blocks_) + 63) / 64 * 64;
+  }
+
+  void fetch() {
+    const int64_t size = ahead_.size, to = std::min(ahead_.done + ahead_.share, 2 * size);
+    for (int64_t& at = ahead_.done; at < to; at += 64)
+      _mm_prefetch(at < size ? ahead_.from[0] + at : ahead_.from[1] + at - size, _MM_HINT_T1);
   }
 
   Range set_limits(const Part& part, int64_t b, int64_t first, int64_t end) {
@@ -195,15 +211,15 @@ class Worker {
     const int whole = (n + 31) / 32 * 32;
     float* sums = sums_ + b * wide_ * W;
     const uint32_t* q = queries_ + b * query_words_;
-    fetch_quarter(1);
+    fetch();
     if constexpr (BF16) {
       Product<NB>::run({k, wide_, 16 * wide_, 32}, q, scores_, whole, wide_, false);
     } else {
       float_product<NB>(k, wide_, 1, reinterpret_cast<const float*>(q), scores_, whole, wide_, false);
     }
-    fetch_quarter(2);
+    fetch();
     soften(b, range, key, whole, sums);
-    fetch_quarter(3);
+    fetch();
     if constexpr (BF16) {
       Product<NB>::run({values_, 32, KEYS / 32 * 512, 512}, weights_, sums, wide_, whole, true);
     } else {
@@ -376,8 +392,10 @@ class Worker {
   float *scores_, *sums_, *top_, *total_;
   uint32_t *weights_, *queries_;
   T *values_, *keys_, *turned_;
-  const T *next_keys_ = nullptr, *next_values_ = nullptr;  // what is fetched, and its numbers
-  int64_t next_size_ = 0;
+  struct {
+    const char* from[2];  // keys, values: of each `size` bytes
+    int64_t size, done, share;
+  } ahead_ = {};
   int32_t *low_, *high_;
   uint16_t* hidden_;  // (NB, KEYS), of the block at hand
   bool has_hidden_ = false;

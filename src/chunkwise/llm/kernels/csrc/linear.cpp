@@ -1,32 +1,36 @@
 // Linear layers: `x @ weight.T + bias`. Called from cpu_linear.py by address; threads: of OpenMP.
 #include "linear_amx.h"
 #include "linear_quant.h"
+#include "linear_vectors.h"
 #include "linear_widen.h"
 
 using namespace chunkwise_linear;
 
 extern "C" {
 
-// 1 where AMX tiles can be used: compiled in, and allowed by the operating system.
-int cw_linear_has_tiles() { return chunkwise_amx::tiles_allowed(); }
+// 1 where AMX can be used: compiled in, and allowed by the operating system.
+int cw_linear_has_amx() { return chunkwise_amx::tiles_allowed(); }
 
 // w (n, k) bfloat16, row-major; out: tiles of k rounded up to a multiple of 32 and of n likewise, or
 // (gated) of n / 2 rounded up to a multiple of 16, twice.
 void cw_linear_pack(const void* w, long n, long k, int gated, void* out, int threads) {
-#ifdef CHUNKWISE_AMX
     pack_weights({(char*)w, k, false}, n, k, gated, (char*)out, threads);
-#endif
 }
 
 // x (rows, k) bfloat16, rows x_stride apart; w from `cw_linear_pack`; bias float32 or null; out
-// (rows, n) bfloat16, n being half of the rows of gated weights.
+// (rows, n) bfloat16, n being half of the rows of gated weights. On AMX where `amx`, else on vectors.
 void cw_linear_bf16(const void* x, long x_stride, long rows, const void* w, long n, long k,
-                    int gated, const void* bias, void* out, int threads) {
-#ifdef CHUNKWISE_AMX
-    const PackedWeights weights{(const char*)w, gated ? 2 * ceil_div(n, kTile) * kTile : n, k};
+                    int gated, const void* bias, void* out, int amx, int threads) {
+    const long outputs = gated ? 2 * ceil_div(n, kTile) * kTile : n;
     const Output result{{(char*)out, n, false}, rows, n, (const float*)bias, nullptr, gated != 0};
-    linear_tiles({(char*)x, x_stride, false}, weights, result, threads);
+    const Matrix in{(char*)x, x_stride, false};
+#ifdef CHUNKWISE_AMX
+    if (amx) {
+        linear_tiles(in, PackedWeights{(const char*)w, outputs, k}, result, threads);
+        return;
+    }
 #endif
+    linear_vectors(in, (const char*)w, ceil_div(outputs, kPanel), k, result, threads);
 }
 
 // x (rows, k), row `i` at i * x_stride elements, bfloat16 or (wide) float32; w: `bits` = 8 or 4, packed as

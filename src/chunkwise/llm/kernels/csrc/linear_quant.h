@@ -97,7 +97,7 @@ inline void block_sums(const uint8_t* at, const PieceGroup* x, long groups, __m5
     for (int m = 0; m < M; m++) sums[m] = _mm512_setzero_ps();
     for (long g = 0; g < groups; g++, at += Format::kBytes) {
         for (long ahead = 0; ahead < Format::kBytes; ahead += 64)
-            _mm_prefetch((const char*)at + 4096 + ahead, _MM_HINT_T0);
+            _mm_prefetch((const char*)at + 8192 + ahead, _MM_HINT_T0);
         __m512i high[M], low[M], w[8];
         for (int m = 0; m < M; m++) {
             const PieceGroup& p = x[m * groups + g];

@@ -52,26 +52,31 @@ template <int NB>
 struct VectorProduct {
   static void run(Blocks a, const uint32_t* b, float* c, int rows, int depth, bool add) {
     constexpr int W = 16 * NB, R = 8;
+    const int64_t stride = a.row * 2;  // bytes
     for (int i = 0; i < rows; i += R) {
-      const bf16* top = a.at + (i / 16) * a.down + (i % 16) * a.row;
+      const char* top = reinterpret_cast<const char*>(a.at + (i / 16) * a.down + (i % 16) * a.row);
       __m512 sum[R][NB];
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r)
         for (int n = 0; n < NB; ++n)
           sum[r][n] = add ? _mm512_loadu_ps(c + (i + r) * W + 16 * n) : _mm512_setzero_ps();
       for (int k = 0; k < depth; k += 32) {
-        const bf16* block = top + (k / 32) * a.right;
-        for (int pair = 0; pair < 16; ++pair) {
-          const uint32_t* row = b + (k / 2 + pair) * W;
+        const char* upper = top + (k / 32) * a.right * 2;
+        const char* lower = upper + 4 * stride;  // of two times four rows: few addresses to keep
+        const uint32_t* row = b + k / 2 * W;
+        for (int pair = 0; pair < 16; ++pair, upper += 4, lower += 4, row += W) {
           __m512bh right[NB];
           for (int n = 0; n < NB; ++n) right[n] = (__m512bh)_mm512_loadu_si512(row + 16 * n);
+#pragma GCC unroll 8
           for (int r = 0; r < R; ++r) {
             int32_t two;
-            std::memcpy(&two, block + r * a.row + 2 * pair, sizeof two);
+            std::memcpy(&two, (r < 4 ? upper : lower) + r % 4 * stride, sizeof two);
             const __m512bh left = (__m512bh)_mm512_set1_epi32(two);
             for (int n = 0; n < NB; ++n) sum[r][n] = _mm512_dpbf16_ps(sum[r][n], left, right[n]);
           }
         }
       }
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r)
         for (int n = 0; n < NB; ++n) _mm512_storeu_ps(c + (i + r) * W + 16 * n, sum[r][n]);
     }
