@@ -20,7 +20,7 @@ QUANTIZATIONS: list[Quantization] = ["none", "int8", "int4"]
 DTYPES = [torch.bfloat16, torch.float32]
 
 
-@pytest.fixture(params=["native", "torch", "no AMX", "all AMX"])
+@pytest.fixture(params=["native", "torch", "no AMX", "widened"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs a test with the C++ kernels, without them, and with them on a machine without AMX."""
     if request.param == "torch":
@@ -30,8 +30,9 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
             native.library()
         except native.Unavailable as exc:
             pytest.skip(str(exc))
-    if request.param == "all AMX":  # any number of rows on our own AMX kernels
-        monkeypatch.setattr(cpu_linear, "_TILE_ROWS", {"int8": 1, "int4": 1})
+    if request.param == "widened":  # any number of rows of quantised weights
+        for name in ("_AMX_ROWS", "_VECTOR_ROWS"):
+            monkeypatch.setattr(cpu_linear, name, 1)
     return request.param
 
 

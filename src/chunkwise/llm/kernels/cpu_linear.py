@@ -20,8 +20,8 @@ from chunkwise.llm.kernels import native
 from chunkwise.llm.kernels.ops import Quantization, Weight
 from chunkwise.llm.kernels.reference import INT4_GROUP, dequantize, quantize
 
-_TILE_ROWS = {"int8": 8, "int4": 8}
-"""From how many rows on widening the weights for AMX beats integer dot products."""
+_AMX_ROWS, _VECTOR_ROWS = 8, 24
+"""From how many rows on widening weights, for AMX or for vectors, beats integer dot products."""
 
 _TILE_PAIR = 32
 """Outputs, and columns, of the two tiles side by side that bfloat16 weights are packed in."""
@@ -69,7 +69,7 @@ class CpuLinear:
             dense = f"C++ on {'AMX tiles' if self._amx else 'AVX-512 vectors of bfloat16'}"
         elif self.dtype == torch.float32:
             dense = "torch: the C++ kernels are for bfloat16"
-        many = "; many rows: AMX tiles" if self._amx and self.dtype == torch.bfloat16 else ""
+        many = "; many rows: widened to bfloat16" if self.dtype == torch.bfloat16 else ""
         return {"linear": dense, "linear (int8, int4)": f"C++ on AVX-512 VNNI{many}"}
 
     def pack(
@@ -152,7 +152,8 @@ class CpuLinear:
             8 if weight.quantization == "int8" else 4,
             None if bias is None else bias.data_ptr(),
             out.data_ptr(),
-            _TILE_ROWS[weight.quantization] if self._amx else 1 << 30,
+            _AMX_ROWS if self._amx else _VECTOR_ROWS,
+            self._amx,
             torch.get_num_threads(),
         )
         return out
@@ -183,7 +184,7 @@ def _load() -> tuple[_Functions | None, str]:
     functions.has_amx.argtypes, functions.has_amx.restype = [], c_int
     functions.pack.argtypes = [p, n, n, c_int, p, c_int]
     functions.tiled.argtypes = [p, n, n, p, n, n, c_int, p, p, c_int, c_int]
-    functions.quantized.argtypes = [p, n, n, c_int, p, p, n, n, c_int, p, p, n, c_int]
+    functions.quantized.argtypes = [p, n, n, c_int, p, p, n, n, c_int, p, p, n, c_int, c_int]
     functions.pack.restype = functions.tiled.restype = functions.quantized.restype = None
     return functions, ""
 

@@ -19,34 +19,12 @@ using chunkwise_amx::Tiles;
 constexpr long kPiece = 20;             // most tiles along k of a piece of a panel: 40 KiB, in L1
 constexpr long kReach = 2 * kPiece;       // most tiles along k of a block of weights
 constexpr long kBlockBytes = 640l << 10;  // of weights, in L2
-constexpr long kGroupPanels = 16;            // panels that go past a block
 
 // `tiles` along k, cut into like pieces of at most `most`.
 struct Cuts {
     long tiles, count;
     Cuts(long tiles, long most) : tiles(tiles), count(ceil_div(tiles, most)) {}
     long operator[](long i) const { return tiles * i / count; }
-};
-
-// Tiles of some units: the pair at `kt` of unit `i` is at `tiles + i * stride + kt * kPair`.
-struct Block {
-    const char* tiles;
-    long stride;
-};
-
-// bfloat16 weights that are tiles already.
-struct PackedWeights {
-    const char* tiles;
-    long n, k;
-    static constexpr long kPanels = kGroupPanels;
-    static constexpr bool kInMemory = true;
-
-    long scratch_bytes(long) const { return 0; }
-    // Tiles `from` .. `to` along k of units u .. u_end.
-    Block block(long u, long, long from, long, char*) const {
-        const long stride = depth_of(k) * kPair;
-        return {tiles + u * stride + from * kPair, stride};
-    }
 };
 
 // Where 32 rows of x are: a tile of each half, the bytes from row to row and from tile to tile.

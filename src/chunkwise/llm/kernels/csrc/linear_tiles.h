@@ -16,6 +16,7 @@ constexpr long kDepth = 32;      // k of a tile
 constexpr long kTileBytes = 1024;
 constexpr long kPair = 2 * kTileBytes;  // tiles of 32 outputs, or of 32 rows of x
 constexpr long kPanel = 32;             // rows of x, or outputs, of one multiplication
+constexpr long kGroupPanels = 16;       // panels of rows that go past a block of weights
 constexpr long kAhead = 2048;           // bytes between a prefetch and its use in a stream
 
 inline long depth_of(long k) { return ceil_div(k, kDepth); }
@@ -45,6 +46,27 @@ inline void pack_weights(const Matrix& w, long n, long k, bool gated, char* out,
                           kt * kDepth, k, true,
                           out + (u * depth + kt) * kPair + half * kTileBytes);
 }
+
+// Tiles of some units: the pair at `kt` of unit `i` is at `tiles + i * stride + kt * kPair`.
+struct Block {
+    const char* tiles;
+    long stride;
+};
+
+// bfloat16 weights that are tiles already.
+struct PackedWeights {
+    const char* tiles;
+    long n, k;
+    static constexpr long kPanels = kGroupPanels;
+    static constexpr bool kInMemory = true;
+
+    long scratch_bytes(long) const { return 0; }
+    // Tiles `from` .. `to` along k of units u .. u_end.
+    Block block(long u, long, long from, long, char*) const {
+        const long stride = depth_of(k) * kPair;
+        return {tiles + u * stride + from * kPair, stride};
+    }
+};
 
 // What a multiplication fetches beside its own work, some lines at each step along k.
 struct Fetch {

@@ -48,50 +48,60 @@ constexpr MultiplyRows kMultiplyRows[kRows + 1] = {
     nullptr,          multiply_rows<1>, multiply_rows<2>, multiply_rows<3>, multiply_rows<4>,
     multiply_rows<5>, multiply_rows<6>, multiply_rows<7>, multiply_rows<8>};
 
-// Rows of x from `begin` to `end`, `stride` bytes apart, past one unit of weights.
+// Rows of x from `begin` to `end`, `stride` bytes apart, past one unit of weights; `next`: of which
+// unit the weights are fetched meanwhile, or null.
 inline void past_unit(const char* w, const char* next, long u, long depth, const char* x,
                       long stride, long begin, long end, const Output& out) {
     alignas(64) char sums[2 * kPair];
-    const long bytes = depth * kPair, groups = ceil_div(end - begin, kRows);
-    const long lines = ceil_div(32, groups), part = lines * depth * 64;
-    if (groups == 1) next = w + kStream;  // nothing is used twice: fetched just ahead
-    const char* last = next + bytes;
-    for (long row = begin; row < end; row += kRows, next += part) {
+    const long groups = ceil_div(end - begin, kRows), lines = ceil_div(32, groups);
+    if (next && groups == 1) next = w + kStream;  // nothing is used twice: fetched just ahead
+    const char* last = next ? next + depth * kPair : nullptr;
+    for (long row = begin; row < end; row += kRows) {
         const long count = std::min(kRows, end - row), in_panel = row % kPanel;
         char* at = sums + in_panel / kTile * kPair + in_panel % kTile * 64;
         kMultiplyRows[count](w, x + row * stride, stride, depth, at, {next, last, lines});
         if (in_panel + count == kPanel || row + count == end) out.write(sums, row - in_panel, u);
+        if (next) next += lines * depth * 64;
     }
 }
 
-// out = x w^T + bias; `tiles`: weights `(units, k)` as `pack_weights` leaves them.
-inline void linear_vectors(const Matrix& x, const char* tiles, long units, long k,
-                           const Output& out, int threads) {
+// Rows of x, whole along k, past the units of a thread: so many at a time as L2 holds.
+template <class W>
+inline void past_units(const W& w, const Matrix& x, const Output& out, Share share, char* scratch) {
+    const long depth = depth_of(w.k), bytes = depth * kPair, groups = W::kPanels / kGroupPanels;
+    const long at_once = std::max(1l, groups * kRowBytes / bytes) * kPanel;
+    for (long row = 0; row < out.rows; row += at_once)
+        for (long u = share.begin; u < share.end; u++) {
+            const char* tiles = w.block(u, u + 1, 0, depth, scratch).tiles;
+            const char* first = tiles - (u - share.begin) * bytes;
+            const char* next = u + 1 < share.end ? tiles + bytes : first;
+            past_unit(tiles, W::kInMemory ? next : nullptr, u, depth, x.row(0), x.stride * 2, row,
+                      std::min(row + at_once, out.rows), out);
+        }
+}
+
+// out = x w^T + bias; x is bfloat16.
+template <class W>
+inline void linear_vectors(const Matrix& x, const W& w, const Output& out, int threads) {
     if (!out.rows) return;
     static thread_local Workspace padded;
-    const long depth = depth_of(k), rows = out.rows;
-    const bool whole = k % kDepth == 0;  // else what lies behind a row would be read
+    const long depth = depth_of(w.k), rows = out.rows, units = ceil_div(w.n, kPanel);
+    const bool whole = w.k % kDepth == 0;  // else what lies behind a row would be read
     char* copy = padded.get<char>(whole ? 0 : rows * depth * kDepth * 2);
     const Matrix in = whole ? x : Matrix{copy, depth * kDepth, false};
 #pragma omp parallel num_threads(threads)
     {
+        static thread_local Workspace own;
         const int index = omp_get_thread_num(), count = omp_get_num_threads();
         if (!whole) {
             const Share mine(rows, index, count);
             for (long i = mine.begin; i < mine.end; i++) {
                 std::memset(in.row(i), 0, in.stride * 2);
-                std::memcpy(in.row(i), x.row(i), k * 2);
+                std::memcpy(in.row(i), x.row(i), w.k * 2);
             }
 #pragma omp barrier
         }
-        const Share share(units, index, count);
-        const long at_once = std::max(1l, kRowBytes / (depth * kDepth * 2 * kPanel)) * kPanel;
-        for (long row = 0; row < rows; row += at_once)
-            for (long u = share.begin; u < share.end; u++) {
-                const long next = u + 1 < share.end ? u + 1 : share.begin;
-                past_unit(tiles + u * depth * kPair, tiles + next * depth * kPair, u, depth,
-                          in.row(0), in.stride * 2, row, std::min(row + at_once, rows), out);
-            }
+        past_units(w, in, out, Share(units, index, count), own.get<char>(w.scratch_bytes(1)));
     }
 }
 

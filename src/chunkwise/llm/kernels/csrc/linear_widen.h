@@ -1,9 +1,10 @@
-// Widening of 8- and 4-bit weights to tiles of bfloat16, for products of many rows on AMX.
+// Widening of 8- and 4-bit weights to tiles of bfloat16, for products of many rows.
 #pragma once
-#include "linear_amx.h"
 #include "linear_quant.h"
+#include "linear_tiles.h"
 
-#ifdef CHUNKWISE_AMX
+#ifdef __AVX512VBMI__
+#define CHUNKWISE_WIDENS 1
 namespace chunkwise_linear {
 
 // The bytes of bfloat16 0 .. 127, looked up by the number.
