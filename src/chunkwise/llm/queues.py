@@ -6,6 +6,7 @@ import bisect
 import itertools
 import logging
 import math
+from collections.abc import Sequence as Items
 from dataclasses import replace
 
 import numpy as np
@@ -94,6 +95,11 @@ class Queues:
         budget = replace(self.budget, sequences=room)
         chosen = self.policy.pick(self.running, candidates, budget)
         kept, too_large = self._with_memory(chosen)
+        while not too_large and _has_room_left(chosen, kept):
+            tried = {piece.sequence for piece in chosen}
+            candidates = [one for one in candidates if one not in tried]
+            chosen = self.policy.pick(self.running, candidates, budget)
+            kept, too_large = self._with_memory(chosen)
         while chosen and self.running and not kept and not too_large:
             # No memory for any of them; those who have it go on. Each round has fewer of these.
             chosen = self.policy.pick(self.running, [], budget)
@@ -202,6 +208,12 @@ class Queues:
         self.add(sequence)
         sequence.kv.release(keep=True)
         logger.debug("request %s gives up its KV memory", sequence.request.id)
+
+
+def _has_room_left(chosen: Items[Slice], kept: Items[Slice]) -> bool:
+    """Whether somebody who was admitted computes less than was thought: chunks are reused."""
+    tokens = {piece.sequence: piece.tokens for piece in kept}
+    return any(tokens.get(piece.sequence, piece.tokens) < piece.tokens for piece in chosen)
 
 
 def _hint(sequence: Sequence) -> int:
