@@ -105,6 +105,7 @@ _ALL = {
     "unanswerable": 1.0,
     "copy": 0.3,
 }
+_OFTENER = {"bridge": 6.0, "coreference": 4.0, "unanswerable": 2.0}
 EVERYTHING = Mix(_ALL, (2, 4), (1, 3), fillers=2, opened=0.5)
 """Contexts of several kinds of questions."""
 
@@ -155,10 +156,10 @@ STAGES = (
     Stage(
         "reused",
         1.0,
-        replace(EVERYTHING, odds={**_ALL, "bridge": 6.0}, alike=_ALIKE),
+        replace(EVERYTHING, odds={**_ALL, **_OFTENER}, alike=_ALIKE),
         text=0.05,
         real=0.05,
-        reused=0.7,
+        reused=0.8,
         pace=_LATER,
     ),
 )
