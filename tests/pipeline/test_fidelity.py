@@ -46,7 +46,7 @@ def test_the_shipped_model_reuses_chunks_with_repair_and_not_without(tmp_path: P
     assert careless.policy is None, "two facts told apart are not reused without loss"
     assert usual.found is not None
     assert careless.found is not None
-    assert careless.found.answers < Settings().reuse_agreement <= usual.found.answers
+    assert careless.found.answers < 0.95 < Settings().reuse_agreement <= usual.found.answers
 
 
 def test_auto_takes_the_least_share_that_passes(tmp_path: Path) -> None:
